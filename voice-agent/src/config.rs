@@ -1,0 +1,121 @@
+//! The configuration, typed. Where its keys, defaults and documentation come from is in `config/keys.rs`.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use voice_room::{NodeName, Rules};
+
+/// Everything that can be configured. Made by [`Config::load`] (file, then environment, then flags), valid once made.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `node.name`: this node's name. Default: the host name.
+    pub node: NodeName,
+    /// `node.instance`: a second agent on one host needs a name of its own, which becomes part of every path below.
+    pub instance: Option<String>,
+    /// `[paths]`
+    pub paths: Paths,
+    /// `[rooms]`, `[trip]`: the numbers of the rules.
+    pub rules: Rules,
+    /// `[kernel]`
+    pub kernel: KernelConfig,
+    /// `[session]`
+    pub session: SessionConfig,
+    /// `[janus]`; `None` unless `janus.admin_socket` is set.
+    pub janus: Option<JanusConfig>,
+    /// `[log]`
+    pub log: LogConfig,
+}
+
+/// Where things lie on disk. The instance, if any, is already part of them.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// `paths.state`: store, journal, lock. Default /var/lib/voice-agent.
+    pub state: PathBuf,
+    /// `paths.run`: admin socket (`admin.sock`) and kill-switch file (`kill-switch`). Default /run/voice-agent.
+    pub run: PathBuf,
+    /// `paths.bpffs` joined with `voice-agent[-INSTANCE]`: this instance's pins. The key's default is /sys/fs/bpf.
+    pub bpffs: PathBuf,
+}
+
+/// The kernel side.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// `kernel.interfaces`: names; empty means auto (every interface that is up, is not loopback and has an address).
+    pub interfaces: Vec<String>,
+    /// `kernel.xdp`
+    pub xdp: XdpPolicy,
+    /// `kernel.ports`: the media range, default 50000-60000.
+    pub ports: RangeInclusive<u16>,
+    /// `kernel.max_slots`: rooms with ports at one time, default 4096.
+    pub max_slots: u32,
+    /// `kernel.log`: whether the programs' own log lines are compiled in (30-140 ns a line). Default false.
+    pub log: bool,
+}
+
+/// When XDP is attached. Attaching flaps some NICs, so production may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpPolicy {
+    /// At the first trip.
+    #[default]
+    OnTrip,
+    /// At start.
+    Always,
+    /// Never; TC does the work.
+    Off,
+}
+
+/// The session stream.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// `session.listen`, default 127.0.0.1:7400.
+    pub listen: SocketAddr,
+    /// `session.insecure`: must be true for a listener beyond loopback without TLS.
+    pub insecure: bool,
+    /// `session.ping_every`, default 30 s.
+    pub ping_every: Duration,
+    /// `session.pong_within`, default 15 s; two misses in a row close the stream.
+    pub pong_within: Duration,
+    /// `session.max_peers`, default 4096.
+    pub max_peers: u32,
+}
+
+/// The Janus adapter.
+#[derive(Debug, Clone)]
+pub struct JanusConfig {
+    /// `janus.admin_socket`: unix socket (SOCK_SEQPACKET) of the admin API.
+    pub admin_socket: PathBuf,
+    /// `janus.admin_secret`; never logged or shown.
+    pub admin_secret: Secret,
+    /// `janus.events_listen`: where sampleevh posts to; loopback only. Default 127.0.0.1:7401.
+    pub events_listen: SocketAddr,
+}
+
+/// A text that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// `log.filter`: a tracing filter, default "info".
+    pub filter: String,
+    /// `log.format`: "text" or "json".
+    pub json: bool,
+}
+
+impl Paths {
+    /// Where this instance's pins of every ABI version lie. `run`, `state` and `bpffs` already tell instances apart by
+    /// the directory name `voice-agent[-INSTANCE]`.
+    pub fn pin_root(&self) -> PathBuf {
+        self.bpffs.clone()
+    }
+
+    /// Where the pins of this build's ABI version lie.
+    pub fn pin_dir(&self) -> PathBuf {
+        self.pin_root().join("v1")
+    }
+}

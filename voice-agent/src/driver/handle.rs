@@ -1,0 +1,124 @@
+//! How adapters and the admin service speak to the driver.
+
+use crate::{kernel::KernelStatus, store::StoreError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use voice_room::{
+    Entry, Input, Isolation, Rejected, RoomId,
+    command::Accepted,
+    core::RoomView,
+    input::{ClientFact, Request},
+    timeline::Actor,
+};
+
+/// What the driver's queue carries.
+#[derive(Debug)]
+pub enum Message {
+    /// A fact; nobody waits.
+    Fact(Input),
+    /// A wish; somebody waits. The driver gives it its reply id.
+    Request(Request, oneshot::Sender<Result<Accepted, Rejected>>),
+    /// A fact about a client; somebody waits.
+    Client(ClientFact, oneshot::Sender<Result<Accepted, Rejected>>),
+    /// A question.
+    Query(Query),
+}
+
+/// What can be asked.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each stands beside the `Handle` method of its name")]
+pub enum Query {
+    Rooms(oneshot::Sender<Vec<RoomView>>),
+    Room(RoomId, oneshot::Sender<Option<RoomView>>),
+    CheckJoin(RoomId, oneshot::Sender<JoinAnswer>),
+    Isolations(oneshot::Sender<Vec<Isolation>>),
+    Explain(RoomId, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
+    Kernel(oneshot::Sender<KernelStatus>),
+    KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
+}
+
+/// Whether a client may join a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinAnswer {
+    /// Why not, and when it is worth asking again.
+    pub refused: Option<(String, Duration)>,
+    /// Whether the shared store stands behind this answer.
+    pub authoritative: bool,
+}
+
+/// The driver has ended; the agent is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is shutting down")]
+pub struct Stopped;
+
+/// A way to the driver. Cheap to clone. The queue is bounded: when it is full, the sender waits.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    queue: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// A handle and the queue's other end, for the driver (and for tests, which play the driver).
+    pub fn new(bound: usize) -> (Handle, mpsc::Receiver<Message>) {
+        let (queue, messages) = mpsc::channel(bound);
+        (Handle { queue }, messages)
+    }
+
+    /// Tells a fact.
+    pub async fn fact(&self, input: Input) -> Result<(), Stopped> {
+        self.queue.send(Message::Fact(input)).await.map_err(|_| Stopped)
+    }
+
+    /// Asks for a transition and waits for the answer, which comes once it is stored. `request.reply` is set by the
+    /// driver.
+    pub async fn request(&self, request: Request) -> Result<Result<Accepted, Rejected>, Stopped> {
+        self.ask(|tx| Message::Request(request, tx)).await
+    }
+
+    /// Tells a fact about a client and waits for the answer.
+    pub async fn client(&self, fact: ClientFact) -> Result<Result<Accepted, Rejected>, Stopped> {
+        self.ask(|tx| Message::Client(fact, tx)).await
+    }
+
+    /// Every room.
+    pub async fn rooms(&self) -> Result<Vec<RoomView>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Rooms(tx))).await
+    }
+
+    /// One room.
+    pub async fn room(&self, room: RoomId) -> Result<Option<RoomView>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Room(room, tx))).await
+    }
+
+    /// Whether a client may join.
+    pub async fn check_join(&self, room: RoomId) -> Result<JoinAnswer, Stopped> {
+        self.ask(|tx| Message::Query(Query::CheckJoin(room, tx))).await
+    }
+
+    /// Every isolation that lasts.
+    pub async fn isolations(&self) -> Result<Vec<Isolation>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Isolations(tx))).await
+    }
+
+    /// The recorded evidence of a room, oldest first.
+    pub async fn explain(&self, room: RoomId) -> Result<Result<Vec<Entry>, StoreError>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Explain(room, tx))).await
+    }
+
+    /// The state of the kernel side.
+    pub async fn kernel(&self) -> Result<KernelStatus, Stopped> {
+        self.ask(|tx| Message::Query(Query::Kernel(tx))).await
+    }
+
+    /// Turns the kill switch.
+    pub async fn kill_switch(&self, on: bool, actor: Actor) -> Result<Result<(), String>, Stopped> {
+        self.ask(|tx| Message::Query(Query::KillSwitch(on, actor, tx)))
+            .await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        let (tx, rx) = oneshot::channel();
+        self.queue.send(message(tx)).await.map_err(|_| Stopped)?;
+        rx.await.map_err(|_| Stopped)
+    }
+}

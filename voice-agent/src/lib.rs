@@ -1,0 +1,33 @@
+//! The daemon and the CLI: adapters around `voice-room`.
+//!
+//! Adapters never call each other. They tell facts to the [`driver::Handle`] and are called by the driver; see
+//! `docs/ARCHITECTURE.md`.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod driver;
+pub mod kernel;
+pub mod media;
+pub mod registry;
+pub mod session;
+pub mod store;
+pub mod telemetry;
+
+/// What `voice-agent/proto` describes, generated.
+#[expect(
+    missing_docs,
+    clippy::all,
+    unreachable_pub,
+    reason = "generated code; the .proto files are documented"
+)]
+pub mod proto {
+    /// The session stream and admission, for peers.
+    pub mod v1 {
+        //tonic::include_proto!("voice.agent.v1");
+    }
+    /// The admin service, for the CLI.
+    pub mod admin {
+        //tonic::include_proto!("voice.agent.admin.v1");
+    }
+}

@@ -1,0 +1,1 @@
+//! The gRPC stream to gateways, signalling and media servers.

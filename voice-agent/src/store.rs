@@ -1,0 +1,53 @@
+//! Where rooms are kept. One trait, so that every store has the same conflict semantics.
+
+pub mod embedded;
+pub mod journal;
+
+use async_trait::async_trait;
+use voice_room::{Change, Isolation, RoomRecord, StateChangeEvent, record::Committed};
+
+/// Why a store could not answer. Nothing is known of the change then; it is tried again by op_id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or written.
+    #[error("store: {0}")]
+    Unavailable(String),
+    /// What is stored is not ours or is damaged; it was left as it is.
+    #[error("store: {key} holds something that is not ours: {problem}")]
+    Foreign {
+        /// Where.
+        key: String,
+        /// What.
+        problem: String,
+    },
+}
+
+/// What a store holds at start.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    /// Every room record.
+    pub rooms: Vec<RoomRecord>,
+    /// Every isolation, also ended ones.
+    pub isolations: Vec<Isolation>,
+    /// What could not be read, by key; left as it is.
+    pub damaged: Vec<StoreError>,
+}
+
+/// Rooms, their events and isolations.
+#[async_trait]
+pub trait RoomStore: Send + Sync {
+    /// Applies a change atomically, with its event and isolation. Epoch below the fence: `Fenced`. Stored version and
+    /// op_id equal to the change's: `Skipped`. Stored version not one below, or stored state not `old_state`:
+    /// `Conflict` with what is stored. For CREATE and ADOPT a missing or DESTROYED record counts as no state.
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError>;
+
+    /// Everything, for a start.
+    async fn load(&self) -> Result<Stored, StoreError>;
+
+    /// Events in order, from `after` (exclusive), at most `limit`; each with its position.
+    async fn events(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, StateChangeEvent)>, StoreError>;
+}

@@ -1,0 +1,116 @@
+//! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
+
+use crate::{
+    Change, Entry, Epoch, Incarnation, Mono, Port, Rejected, RoomId, State, TraceId, Version, Wall,
+    input::{Intent, ReplyId},
+};
+use alloc::{string::String, vec::Vec};
+
+/// One thing to do. The driver carries them out in order; each that can fail answers with an `Input`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Write the intent of a trip to the local journal. Answers `Step(Journal)`.
+    Journal(Intent),
+    /// The trip is over; its intent may go.
+    Forget {
+        /// The room.
+        room: RoomId,
+    },
+    /// Make these, and only these, the media ports of the room. An empty list keeps the room's slot.
+    Bind {
+        /// The room.
+        room: RoomId,
+        /// Which life.
+        incarnation: Incarnation,
+        /// All its ports.
+        ports: Vec<Port>,
+    },
+    /// The room needs no slot any more.
+    Unbind {
+        /// The room.
+        room: RoomId,
+    },
+    /// Arm the room's verdict until `deadline`. Answers `Step(Arm)`.
+    Arm {
+        /// The room.
+        room: RoomId,
+        /// Which life.
+        incarnation: Incarnation,
+        /// Count only.
+        shadow: bool,
+        /// CLOCK_MONOTONIC, absolute.
+        deadline: Mono,
+    },
+    /// Lift the room's verdict now.
+    Disarm {
+        /// The room.
+        room: RoomId,
+    },
+    /// Push STATE_EXPIRED to the sessions that serve the room; kept until each acknowledged or the isolation
+    /// ended. Answers `Step(Push)`.
+    PushExpired(Expired),
+    /// Push STATE_RESTORED to the sessions that serve the room.
+    PushRestored(RoomUpdate),
+    /// Tell the sessions that serve the room of a change.
+    PushUpdate(RoomUpdate),
+    /// Compare-and-swap in the store. Answers `Stored`.
+    Commit(Change),
+    /// Keep this for `explain`. Answers `Step(Audit)` for a trip's own entry.
+    Record(Entry),
+    /// Answer the one who waits.
+    Reply {
+        /// Who.
+        to: ReplyId,
+        /// What.
+        result: Result<Accepted, Rejected>,
+    },
+}
+
+/// A request that was applied and stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The state the room is in now.
+    pub state: State,
+    /// Its version.
+    pub version: Version,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its life.
+    pub incarnation: Incarnation,
+}
+
+/// STATE_EXPIRED, as pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// The room.
+    pub room: RoomId,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// The record's version.
+    pub version: Version,
+    /// A receiver ignores it below the highest epoch it knows.
+    pub epoch: Epoch,
+    /// In words.
+    pub reason: String,
+    /// Rejoins are refused until then.
+    pub isolated_until: Wall,
+}
+
+/// A change of state, as pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomUpdate {
+    /// The room.
+    pub room: RoomId,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// The state now.
+    pub state: State,
+    /// The record's version.
+    pub version: Version,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// In words.
+    pub reason: String,
+    /// The trace it belongs to.
+    pub trace_id: Option<TraceId>,
+}

@@ -1,0 +1,314 @@
+//! Everything the core can be told.
+
+use crate::{
+    ClientId, EventType, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, TraceId, Version, Wall,
+    record::{Committed, RoomRecord},
+    timeline::{Actor, Step},
+};
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+/// Names the one who waits for an answer. Given out by the driver, answered once by `Command::Reply`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyId(pub u64);
+
+/// One fact or wish.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A transition somebody asks for. Answered by `Command::Reply` when `reply` is set: at once if refused, else
+    /// when the store has answered.
+    Request(Request),
+    /// A client joined, left or is still there.
+    Client(ClientFact),
+    /// A media server or adapter answered with the rooms it serves.
+    Heartbeat(Heartbeat),
+    /// A source's stream or listing is lost. Its next heartbeat brings it back.
+    SourceLost(SourceId),
+    /// The kernel's counters of the bound rooms, cumulative since each room's binding.
+    Traffic(Vec<Traffic>),
+    /// Ports of the media range with a UDP socket on this host, sorted. Given each heartbeat; not given when unknown.
+    Sockets(Vec<Port>),
+    /// A command's result.
+    Step(StepResult),
+    /// The store's answer to `Command::Commit`; `Err` says what went wrong and it is retried.
+    Stored {
+        /// The room.
+        room: RoomId,
+        /// Which change.
+        op_id: OpId,
+        /// The answer.
+        result: Result<Committed, String>,
+    },
+    /// A session took note of a STATE_EXPIRED.
+    Acked {
+        /// The room.
+        room: RoomId,
+        /// Who.
+        peer: PeerId,
+        /// Which STATE_EXPIRED.
+        version: Version,
+    },
+    /// The kernel dropped the first packet of a trip.
+    FirstDrop {
+        /// The room.
+        room: RoomId,
+        /// Of its trip with this deadline.
+        deadline: Mono,
+        /// Towards the node, or from it.
+        ingress: bool,
+        /// When, by the kernel.
+        at: Mono,
+    },
+    /// A media session was refused by our own limits: no room may be judged for its absence.
+    MediaRefused,
+    /// Maintenance for one room, or for all.
+    Maintenance {
+        /// `None`: all rooms.
+        room: Option<RoomId>,
+        /// `None` ends it.
+        until: Option<Mono>,
+        /// In words.
+        reason: String,
+        /// Who.
+        actor: Actor,
+    },
+    /// The kill switch was turned.
+    KillSwitch(bool),
+}
+
+/// A transition somebody asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The room.
+    pub room: RoomId,
+    /// What is asked.
+    pub ask: Ask,
+    /// Who asks.
+    pub actor: Actor,
+    /// Names this change: the same again is answered, not applied.
+    pub op_id: Option<OpId>,
+    /// The life meant; `None` means the present one.
+    pub incarnation: Option<Incarnation>,
+    /// Rising per actor and room; a lower one than the last taken is refused.
+    pub sequence: Option<u64>,
+    /// The trace it belongs to.
+    pub trace_id: Option<TraceId>,
+    /// Who waits for the answer.
+    pub reply: Option<ReplyId>,
+}
+
+/// What a request asks for. STUCK is asked for by an operator only (`block`); the core decides its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// A new room.
+    Create,
+    /// The host goes live.
+    StartLive {
+        /// The host, if the business names one.
+        host: Option<ClientId>,
+        /// What the host showed.
+        credential: Credential,
+    },
+    /// The host is gone.
+    HostDisconnect {
+        /// In words.
+        reason: String,
+    },
+    /// The host is back.
+    HostReturn {
+        /// Who says to be the host.
+        host: Option<ClientId>,
+        /// What the host showed.
+        credential: Credential,
+    },
+    /// Nobody is left. Allowed only when our own facts agree.
+    NoActiveUser,
+    /// Cut now, by an operator.
+    Block {
+        /// For how long; `None` is the configured isolation.
+        lasts: Option<Duration>,
+        /// In words.
+        reason: String,
+    },
+    /// Lift now, by an operator.
+    Release {
+        /// In words.
+        reason: String,
+    },
+    /// The owner of the room is gone (5.3). Needs both witnesses.
+    OwnerLost {
+        /// The store's record was not refreshed since the lease ended.
+        record_stale: bool,
+        /// No session of any agent reports the room served.
+        unserved: bool,
+    },
+    /// The business or an operator ends the room.
+    Close {
+        /// The version the caller saw.
+        version: Version,
+        /// In words.
+        reason: String,
+    },
+}
+
+impl Ask {
+    /// The event it stands for.
+    pub fn event(&self) -> EventType {
+        match self {
+            Ask::Create => EventType::Create,
+            Ask::StartLive { .. } => EventType::StartLive,
+            Ask::HostDisconnect { .. } => EventType::HostDisconnect,
+            Ask::HostReturn { .. } => EventType::HostReturn,
+            Ask::NoActiveUser => EventType::NoActiveUser,
+            Ask::Block { .. } => EventType::Stuck,
+            Ask::Release { .. } => EventType::Release,
+            Ask::OwnerLost { .. } => EventType::OwnerLost,
+            Ask::Close { .. } => EventType::Close,
+        }
+    }
+}
+
+/// What stands behind a START_LIVE or HOST_RETURN, as the edge found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A trusted adapter or media server says so.
+    Trusted,
+    /// The edge verified a token for this room and this host.
+    Token {
+        /// The host the token names.
+        host: ClientId,
+    },
+    /// None, or one that failed, in words.
+    Invalid(String),
+}
+
+/// A fact about a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFact {
+    /// The room.
+    pub room: RoomId,
+    /// The client.
+    pub client: ClientId,
+    /// What it did.
+    pub what: ClientAct,
+    /// Whether it is the host.
+    pub is_host: bool,
+    /// The peer or adapter that says so.
+    pub actor: Actor,
+    /// The life meant; `None` means the present one.
+    pub incarnation: Option<Incarnation>,
+    /// Who waits for the answer.
+    pub reply: Option<ReplyId>,
+}
+
+/// What a client did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum ClientAct {
+    Join,
+    Leave,
+    Keepalive,
+}
+
+/// One message in which a source lists rooms as served. Rooms it leaves out get no heartbeat; a source with many
+/// rooms may list them over several messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who says so.
+    pub source: SourceId,
+    /// What is said.
+    pub rooms: Vec<Served>,
+    /// How many rooms the media server can take in all, if it says.
+    pub capacity: Option<u32>,
+}
+
+/// One room in a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The room.
+    pub room: RoomId,
+    /// Its media ports now, inside the media range.
+    pub ports: Vec<Port>,
+    /// Participants that are not idle. With zero, the room is listed but not served: no heartbeat, no adoption.
+    pub participants: u32,
+    /// The host, if the source knows it.
+    pub host: Option<ClientId>,
+}
+
+/// The kernel's counters of one room, cumulative since its binding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// RTP packets that reached the node and passed.
+    pub rtp_in: u64,
+    /// RTP packets that left the node and passed.
+    pub rtp_out: u64,
+    /// Packets of every class that passed, both directions.
+    pub passed: u64,
+    /// Packets dropped, both directions.
+    pub dropped: u64,
+    /// Packets that shadow mode would have dropped.
+    pub would_drop: u64,
+}
+
+/// The kernel's counters of one room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// The room.
+    pub room: RoomId,
+    /// The life its slot was bound for.
+    pub incarnation: Incarnation,
+    /// The numbers.
+    pub counts: Counts,
+}
+
+/// What became of one step of a trip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepResult {
+    /// The room.
+    pub room: RoomId,
+    /// Which life's trip.
+    pub incarnation: Incarnation,
+    /// Which step.
+    pub step: Step,
+    /// A detail for `explain`, or what went wrong.
+    pub result: Result<String, String>,
+}
+
+/// A journalled trip, and what a restart finds of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Intent {
+    /// The record as the trip makes it.
+    pub change: crate::Change,
+    /// When the cut ends, on this boot's monotonic clock.
+    pub deadline: Mono,
+    /// When it ends for people and other boots.
+    pub until: Wall,
+    /// Whether the store has it.
+    pub stored: bool,
+}
+
+/// What a start finds in the store and the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// Stored rooms.
+    pub rooms: Vec<RoomRecord>,
+    /// Stored isolations that have not ended.
+    pub isolations: Vec<crate::Isolation>,
+    /// Journalled trips that have not ended.
+    pub intents: Vec<Intent>,
+    /// Blocks found armed in the pinned maps.
+    pub blocks: Vec<FoundBlock>,
+}
+
+/// A block found armed in the pinned maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBlock {
+    /// The room.
+    pub room: RoomId,
+    /// The life it was armed for.
+    pub incarnation: Incarnation,
+    /// Its deadline, which stays.
+    pub deadline: Mono,
+    /// Whether the CLI released it while the agent was away.
+    pub released: bool,
+}

@@ -1,0 +1,111 @@
+//! What is stored and told of a room: its record, its events, its isolation.
+
+use crate::{
+    Epoch, EventType, Incarnation, NodeName, OpId, Port, RoomId, State, TraceId, Version, Wall, id::ClientId,
+    timeline::Actor,
+};
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// The stored state of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomRecord {
+    /// The room.
+    pub room: RoomId,
+    /// Its state.
+    pub state: State,
+    /// Raised by one with each change.
+    pub version: Version,
+    /// The owner's fencing token when this was written.
+    pub epoch: Epoch,
+    /// The change that made this version.
+    pub op_id: OpId,
+    /// The life this record is of.
+    pub incarnation: Incarnation,
+    /// The node that serves it.
+    pub owner: NodeName,
+    /// Since when it is in `state`.
+    pub since: Wall,
+    /// The host, once known.
+    pub host: Option<ClientId>,
+    /// The media ports bound to it, so that a restart can bind them before its media server answers.
+    pub ports: Vec<Port>,
+}
+
+/// One change of state, as consumers read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateChangeEvent {
+    /// The room.
+    pub room: RoomId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
+    /// What happened.
+    pub event_type: EventType,
+    /// The state before; `None` for a new life.
+    pub old_state: Option<State>,
+    /// The state after.
+    pub new_state: State,
+    /// The record's version after.
+    pub version: Version,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// For idempotence.
+    pub op_id: OpId,
+    /// Who caused it.
+    pub actor: Actor,
+    /// In words, for a person.
+    pub reason: String,
+    /// The trace it belongs to.
+    pub trace_id: Option<TraceId>,
+    /// When.
+    pub timestamp: Wall,
+}
+
+/// Rejoins to `room` are refused until `until`. Belongs to the room id, not to one of its lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// The room.
+    pub room: RoomId,
+    /// In words, for the one refused.
+    pub reason: String,
+    /// The end.
+    pub until: Wall,
+}
+
+/// What a change does to the room's isolation, in the same atomic step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IsolationChange {
+    /// Leave it.
+    Keep,
+    /// Set it; a store with expiry gives it the time that remains.
+    Set(Isolation),
+    /// Delete it.
+    Clear,
+}
+
+/// One atomic, versioned, fenced change of a room's record together with its event and isolation.
+///
+/// A store applies it only if its stored version is `record.version - 1` and its stored state is
+/// `event.old_state` (a missing or DESTROYED record counts as `None` for CREATE and ADOPT).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The record after.
+    pub record: RoomRecord,
+    /// The event that goes with it.
+    pub event: StateChangeEvent,
+    /// The isolation that goes with it.
+    pub isolation: IsolationChange,
+}
+
+/// A store's answer to a [`Change`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Applied.
+    Ok,
+    /// The repeat of a change that was applied before; nothing was done.
+    Skipped,
+    /// The stored version or state differs; here is what is stored (`None`: no record).
+    Conflict(Option<RoomRecord>),
+    /// A higher epoch has written before; this owner may not write.
+    Fenced(Epoch),
+}
