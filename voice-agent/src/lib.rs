@@ -24,10 +24,10 @@ pub mod telemetry;
 pub mod proto {
     /// The session stream and admission, for peers.
     pub mod v1 {
-        //tonic::include_proto!("voice.agent.v1");
+        tonic::include_proto!("voice.agent.v1");
     }
     /// The admin service, for the CLI.
     pub mod admin {
-        //tonic::include_proto!("voice.agent.admin.v1");
+        tonic::include_proto!("voice.agent.admin.v1");
     }
 }
