@@ -18,10 +18,12 @@ pub mod telemetry;
 #[expect(
     missing_docs,
     clippy::all,
-    unreachable_pub,
     reason = "generated code; the .proto files are documented"
 )]
 pub mod proto {
+    /// Every `.proto` file, encoded as a `FileDescriptorSet`; for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
     /// The session stream and admission, for peers.
     pub mod v1 {
         tonic::include_proto!("voice.agent.v1");
