@@ -1,1 +1,6 @@
-//! stub
+//! What the integration tests and the demo stand on: network namespaces, a private bpffs, the real agent as a
+//! process, RTP traffic, peer simulators. No test lives here.
+
+pub mod bpffs;
+pub mod netns;
+pub mod sweep;
