@@ -1,6 +1,9 @@
 //! What the integration tests and the demo stand on: network namespaces, a private bpffs, the real agent as a
 //! process, RTP traffic, peer simulators. No test lives here.
 
+pub mod agent;
 pub mod bpffs;
+pub mod clock;
 pub mod netns;
+pub mod rtp;
 pub mod sweep;

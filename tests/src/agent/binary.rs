@@ -1,0 +1,78 @@
+//! Where the agent's binary comes from.
+
+use anyhow::{Context, bail};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The binary: `VOICE_AGENT_BIN` if set, else the one cargo builds beside this program, in the same profile.
+pub fn path() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| find().map_err(|e| format!("{e:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
+
+fn find() -> anyhow::Result<PathBuf> {
+    if let Some(given) = env::var_os("VOICE_AGENT_BIN") {
+        let given = PathBuf::from(given);
+        if !given.is_file() {
+            bail!("VOICE_AGENT_BIN={}: no such file", given.display());
+        }
+        return Ok(given.canonicalize()?);
+    }
+    let profile = profile_dir(&env::current_exe()?)?;
+    build(&profile)?;
+    Ok(profile.join("voice-agent"))
+}
+
+/// `target/debug` for `target/debug/demo` and `target/debug/deps/e2e-123`.
+fn profile_dir(exe: &Path) -> anyhow::Result<PathBuf> {
+    let dir = exe.parent().context("this program has no directory")?;
+    let above = if dir.ends_with("deps") {
+        dir.parent()
+    } else {
+        Some(dir)
+    };
+    Ok(above.context("deps has no directory above")?.to_owned())
+}
+
+fn build(profile: &Path) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "voice-agent",
+            "--bin",
+            "voice-agent",
+        ])
+        .current_dir(&root);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = profile.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let status = cargo.status().with_context(|| format!("start {cargo:?}"))?;
+    if !status.success() {
+        bail!("{cargo:?} failed ({status}); `cargo xtask build-ebpf` makes the eBPF object it needs");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_looked_for_beside_tests_and_programs_alike() {
+        for exe in ["/t/target/debug/demo", "/t/target/debug/deps/e2e-1f"] {
+            assert_eq!(profile_dir(Path::new(exe)).unwrap(), Path::new("/t/target/debug"));
+        }
+    }
+}
