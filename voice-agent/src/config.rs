@@ -1,5 +1,22 @@
 //! The configuration, typed. Where its keys, defaults and documentation come from is in `config/keys.rs`.
 
+mod check;
+mod default_file;
+mod draft;
+mod env;
+mod error;
+mod file;
+mod keys;
+mod load;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use env::environment;
+pub use error::{ConfigErrors, Mistake, Origin};
+pub use load::DEFAULT_FILE;
+
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use voice_room::{NodeName, Rules};
 
@@ -24,7 +41,8 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// Where things lie on disk. The instance, if any, is already part of them.
+/// Where things lie on disk. The instance, if any, is already part of them: it is appended to each directory's own
+/// name, so that `/var/lib/voice-agent` becomes `/var/lib/voice-agent-INSTANCE`.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// `paths.state`: store, journal, lock. Default /var/lib/voice-agent.

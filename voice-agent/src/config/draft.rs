@@ -1,0 +1,99 @@
+//! A configuration being filled key by key. What it starts from is overwritten by the defaults of `keys.rs`; it
+//! becomes a [`Config`] once its parts fit together (`check.rs`).
+
+use super::{Config, JanusConfig, KernelConfig, LogConfig, Paths, Secret, SessionConfig, XdpPolicy};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use voice_room::{NodeName, Rules};
+
+/// As [`Config`], before the instance is part of the paths.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// `None`: the host name.
+    pub(super) node: Option<NodeName>,
+    pub(super) instance: Option<String>,
+    pub(super) paths: Paths,
+    pub(super) rules: Rules,
+    pub(super) kernel: KernelConfig,
+    pub(super) session: SessionConfig,
+    /// No adapter while its `admin_socket` is empty.
+    pub(super) janus: JanusConfig,
+    pub(super) log: LogConfig,
+}
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Draft {
+            node: None,
+            instance: None,
+            paths: Paths {
+                state: PathBuf::new(),
+                run: PathBuf::new(),
+                bpffs: PathBuf::new(),
+            },
+            rules: Rules::default(),
+            kernel: KernelConfig {
+                interfaces: Vec::new(),
+                xdp: XdpPolicy::OnTrip,
+                ports: 0..=0,
+                max_slots: 0,
+                log: false,
+            },
+            session: SessionConfig {
+                listen,
+                insecure: false,
+                ping_every: Duration::ZERO,
+                pong_within: Duration::ZERO,
+                max_peers: 0,
+            },
+            janus: JanusConfig {
+                admin_socket: PathBuf::new(),
+                admin_secret: Secret(String::new()),
+                events_listen: listen,
+            },
+            log: LogConfig {
+                filter: String::new(),
+                json: false,
+            },
+        }
+    }
+
+    /// The finished configuration; `node` is the name to go by.
+    pub(super) fn finish(self, node: NodeName) -> Config {
+        let instance = self.instance;
+        let own = |path: &Path| own_directory(path, instance.as_deref());
+        let paths = Paths {
+            state: own(&self.paths.state),
+            run: own(&self.paths.run),
+            bpffs: own(&self.paths.bpffs.join("voice-agent")),
+        };
+        let has_janus = !self.janus.admin_socket.as_os_str().is_empty();
+        Config {
+            node,
+            instance,
+            paths,
+            rules: self.rules,
+            kernel: self.kernel,
+            session: self.session,
+            janus: has_janus.then_some(self.janus),
+            log: self.log,
+        }
+    }
+}
+
+/// `/var/lib/voice-agent` becomes `/var/lib/voice-agent-INSTANCE`.
+fn own_directory(path: &Path, instance: Option<&str>) -> PathBuf {
+    match (path.file_name(), instance) {
+        (Some(name), Some(instance)) => {
+            let mut name = name.to_os_string();
+            name.push("-");
+            name.push(instance);
+            path.with_file_name(name)
+        }
+        _ => path.to_path_buf(),
+    }
+}

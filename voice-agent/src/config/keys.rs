@@ -1,0 +1,422 @@
+//! The one table of keys. It alone yields parsing, range checks, unknown-key errors, the environment's names and the
+//! documented default file.
+
+use super::{Secret, XdpPolicy, draft::Draft, file, value::Kind};
+use std::{collections::BTreeSet, fmt::Write, ops::RangeInclusive, path::PathBuf, time::Duration};
+use voice_room::{NodeName, RoomId, config::Mode};
+
+/// One key.
+pub(super) struct Key {
+    /// `section.name`.
+    pub(super) path: &'static str,
+    /// For the default file; lines of up to 110 characters.
+    pub(super) doc: &'static str,
+    /// A TOML value.
+    pub(super) default: &'static str,
+    pub(super) kind: Kind,
+    /// Never shown in a message.
+    pub(super) secret: bool,
+}
+
+/// The sections, in the order of the default file.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("node", "This agent."),
+    ("paths", "Where things lie on disk. All are absolute."),
+    ("rooms", "When a room counts as served, silent or idle."),
+    ("trip", "When a stuck room is cut, and when it is not."),
+    ("kernel", "The XDP and TC programs."),
+    (
+        "session",
+        "The gRPC stream to gateways, signalling and media servers.",
+    ),
+    (
+        "janus",
+        "The adapter that learns rooms from a Janus on this host.",
+    ),
+    ("log", "The agent's own log, on standard error."),
+];
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+const fn key(path: &'static str, default: &'static str, doc: &'static str, kind: Kind) -> Key {
+    Key {
+        path,
+        doc,
+        default,
+        kind,
+        secret: false,
+    }
+}
+
+const fn time(from_ms: u32, to: Duration, set: fn(&mut Draft, Duration)) -> Kind {
+    Kind::Time {
+        from: MS.saturating_mul(from_ms),
+        to,
+        set,
+    }
+}
+
+const fn number(range: RangeInclusive<u32>, set: fn(&mut Draft, u32)) -> Kind {
+    Kind::Number {
+        from: *range.start(),
+        to: *range.end(),
+        set,
+    }
+}
+
+const fn text(allowed: &'static str, set: fn(&mut Draft, &str) -> bool) -> Kind {
+    Kind::Text { allowed, set }
+}
+
+/// Every key, by section.
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "node.name",
+        "\"\"",
+        "This node's name among the agents. Empty: the host name.",
+        text("empty, or 1 to 128 visible ASCII characters", |d, t| {
+            d.node = NodeName::new(t).ok();
+            t.is_empty() || d.node.is_some()
+        }),
+    ),
+    key(
+        "node.instance",
+        "\"\"",
+        "A second agent on one host needs an instance name of its own. It is appended to the name of each directory\n\
+         below (/var/lib/voice-agent-INSTANCE), so that the two share nothing.",
+        text("empty, or 1 to 32 characters of a-z 0-9 -", |d, t| {
+            d.instance = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 32
+                && t.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        }),
+    ),
+    key(
+        "paths.state",
+        "\"/var/lib/voice-agent\"",
+        "Store, journal and lock. Survives reboots.",
+        text(ABSOLUTE, |d, t| directory(t, &mut d.paths.state)),
+    ),
+    key(
+        "paths.run",
+        "\"/run/voice-agent\"",
+        "The admin socket (admin.sock) and the kill-switch file (kill-switch).",
+        text(ABSOLUTE, |d, t| directory(t, &mut d.paths.run)),
+    ),
+    key(
+        "paths.bpffs",
+        "\"/sys/fs/bpf\"",
+        "A bpf file system. Maps and links are pinned below its directory voice-agent.",
+        text(ABSOLUTE, |d, t| directory(t, &mut d.paths.bpffs)),
+    ),
+    key(
+        "rooms.heartbeat",
+        "\"5s\"",
+        "How often a media server says which rooms it serves; how often the Janus adapter lists them.",
+        time(100, MINUTE, |d, v| d.rules.heartbeat = v),
+    ),
+    key(
+        "rooms.misses",
+        "5",
+        "Media heartbeats missed in a row before a room may trip.",
+        number(1..=1_000, |d, v| d.rules.misses = v),
+    ),
+    key(
+        "rooms.warn_misses",
+        "3",
+        "Media heartbeats missed in a row before a warning. Less than `misses`.",
+        number(1..=1_000, |d, v| d.rules.warn_misses = v),
+    ),
+    key(
+        "rooms.host_silence",
+        "\"30s\"",
+        "A host silent for longer is disconnected, and the room goes to GRACE_CLOSING.",
+        time(100, DAY, |d, v| d.rules.host_silence = v),
+    ),
+    key(
+        "rooms.idle",
+        "\"60s\"",
+        "A room in GRACE_CLOSING without user signalling and without RTP for so long is destroyed.",
+        time(100, DAY, |d, v| d.rules.idle = v),
+    ),
+    key(
+        "rooms.quota",
+        "10000",
+        "Rooms that may be live on this node at one time.",
+        number(1..=1_000_000, |d, v| d.rules.quota = v),
+    ),
+    key(
+        "trip.mode",
+        "\"enforce\"",
+        "enforce: cut, push STATE_EXPIRED, isolate. shadow: count in the kernel what would be dropped, nothing else.\n\
+         off: never trip.",
+        Kind::Choice(&[
+            ("enforce", |d| d.rules.mode = Mode::Enforce),
+            ("shadow", |d| d.rules.mode = Mode::Shadow),
+            ("off", |d| d.rules.mode = Mode::Off),
+        ]),
+    ),
+    key(
+        "trip.stuck_after",
+        "\"90s\"",
+        "Time without progress before a room may trip. At least rooms.misses times rooms.heartbeat.",
+        time(100, DAY, |d, v| d.rules.stuck_after = v),
+    ),
+    key(
+        "trip.isolation",
+        "\"300s\"",
+        "How long a tripped room is cut and refuses rejoins. The kernel lifts the cut by itself then.",
+        time(100, DAY, |d, v| d.rules.isolation = v),
+    ),
+    key(
+        "trip.witness_window",
+        "\"25s\"",
+        "The span over which the kernel's packet counters are judged.",
+        time(100, HOUR, |d, v| d.rules.witness_window = v),
+    ),
+    key(
+        "trip.release_fresh",
+        "\"10s\"",
+        "A media heartbeat no older than this brings a released room back to LIVEING; else it is destroyed.",
+        time(100, HOUR, |d, v| d.rules.release_fresh = v),
+    ),
+    key(
+        "trip.never_cut",
+        "[]",
+        "Rooms that are never cut.",
+        Kind::List {
+            allowed: "up to 10000 room ids, each 1 to 64 characters of A-Z a-z 0-9 . _ -",
+            set: |d, rooms| {
+                let parsed: Option<BTreeSet<RoomId>> = rooms.iter().map(|r| RoomId::new(r).ok()).collect();
+                d.rules.never_cut = parsed.clone().unwrap_or_default();
+                parsed.is_some_and(|rooms| rooms.len() <= 10_000)
+            },
+        },
+    ),
+    key(
+        "trip.cap_percent",
+        "50",
+        "Blast cap: percent of this node's rooms that may trip within `cap_window` without a witness; at least one may.",
+        number(1..=100, |d, v| d.rules.cap_percent = v),
+    ),
+    key(
+        "trip.cap_window",
+        "\"10m\"",
+        "The span of the blast cap.",
+        time(100, DAY, |d, v| d.rules.cap_window = v),
+    ),
+    key(
+        "trip.trip_on_contradiction_after",
+        "\"off\"",
+        "RTP that moves both ways vetoes a trip: then the control path is broken, not the room. This bounds that veto.",
+        Kind::TimeOrOff {
+            from: MS.saturating_mul(100),
+            to: DAY,
+            set: |d, v| d.rules.trip_on_contradiction_after = v,
+        },
+    ),
+    key(
+        "kernel.interfaces",
+        "[]",
+        "The interfaces that carry media. Empty: every interface that is up, is not loopback and has an address.",
+        Kind::List {
+            allowed: "up to 64 interface names, each 1 to 15 characters without blanks, \"/\" or \":\"",
+            set: |d, names| {
+                d.kernel.interfaces = names.to_vec();
+                names.len() <= 64 && names.iter().all(|name| is_interface(name))
+            },
+        },
+    ),
+    key(
+        "kernel.xdp",
+        "\"on-trip\"",
+        "When XDP is attached; attaching makes some NICs lose their link for a moment. on-trip: at the first trip.\n\
+         always: at start. off: never, TC does the work.",
+        Kind::Choice(&[
+            ("on-trip", |d| d.kernel.xdp = XdpPolicy::OnTrip),
+            ("always", |d| d.kernel.xdp = XdpPolicy::Always),
+            ("off", |d| d.kernel.xdp = XdpPolicy::Off),
+        ]),
+    ),
+    key(
+        "kernel.ports",
+        "\"50000-60000\"",
+        "The media servers' UDP ports, first and last.",
+        text(
+            "FIRST-LAST, both from 1024 to 65535, FIRST not above LAST",
+            |d, t| {
+                let range = t.split_once('-').and_then(|(from, to)| {
+                    let range = from.trim().parse().ok()?..=to.trim().parse().ok()?;
+                    (!range.is_empty() && *range.start() >= 1_024).then_some(range)
+                });
+                range.is_some_and(|range| {
+                    d.kernel.ports = range;
+                    true
+                })
+            },
+        ),
+    ),
+    key(
+        "kernel.max_slots",
+        "4096",
+        "Rooms with ports at one time. Each slot costs kernel memory for its counters, on every CPU.",
+        number(1..=65_535, |d, v| d.kernel.max_slots = v),
+    ),
+    key(
+        "kernel.log",
+        "false",
+        "Log lines of the kernel programs themselves. They cost 30 to 140 ns each; for debugging.",
+        Kind::Switch(|d, v| d.kernel.log = v),
+    ),
+    key(
+        "session.listen",
+        "\"127.0.0.1:7400\"",
+        "Where peers connect. Beyond loopback it needs `insecure = true`, as there is no TLS yet.",
+        text(ADDRESS, |d, t| t.parse().map(|v| d.session.listen = v).is_ok()),
+    ),
+    key(
+        "session.insecure",
+        "false",
+        "Accept that anybody who reaches `listen` can drive rooms.",
+        Kind::Switch(|d, v| d.session.insecure = v),
+    ),
+    key(
+        "session.ping_every",
+        "\"30s\"",
+        "How often a peer is pinged.",
+        time(100, HOUR, |d, v| d.session.ping_every = v),
+    ),
+    key(
+        "session.pong_within",
+        "\"15s\"",
+        "How long a peer may take to answer a ping; two misses in a row close its stream.",
+        time(100, HOUR, |d, v| d.session.pong_within = v),
+    ),
+    key(
+        "session.max_peers",
+        "4096",
+        "Streams at one time; one more is refused.",
+        number(1..=65_535, |d, v| d.session.max_peers = v),
+    ),
+    key(
+        "janus.admin_socket",
+        "\"\"",
+        "The unix socket (SOCK_SEQPACKET) of the Janus admin API. Empty: no Janus adapter.",
+        text("empty, or an absolute path", |d, t| {
+            d.janus.admin_socket = PathBuf::from(t);
+            t.is_empty() || d.janus.admin_socket.is_absolute()
+        }),
+    ),
+    Key {
+        secret: true,
+        ..key(
+            "janus.admin_secret",
+            "\"\"",
+            "The admin_secret of the Janus. Best given as VOICE_AGENT_JANUS_ADMIN_SECRET. Never logged or shown.",
+            text("text", |d, t| {
+                d.janus.admin_secret = Secret(t.to_owned());
+                true
+            }),
+        )
+    },
+    key(
+        "janus.events_listen",
+        "\"127.0.0.1:7401\"",
+        "Where the Janus posts its events to (its sampleevh plugin, `backend = \"http://127.0.0.1:7401\"`).",
+        text(
+            "a loopback address and port, such as \"127.0.0.1:7401\"",
+            |d, t| t.parse().map(|v| d.janus.events_listen = v).is_ok(),
+        ),
+    ),
+    key(
+        "log.filter",
+        "\"info\"",
+        "What is logged, as a tracing filter. The kernel programs' own lines have the target `kernel`.",
+        text(
+            "a tracing filter, such as \"info\" or \"info,voice_agent::kernel=debug\"",
+            |d, t| {
+                d.log.filter = t.to_owned();
+                tracing_subscriber::EnvFilter::try_new(t).is_ok()
+            },
+        ),
+    ),
+    key(
+        "log.format",
+        "\"text\"",
+        "text: for people. json: one object a line.",
+        Kind::Choice(&[("text", |d| d.log.json = false), ("json", |d| d.log.json = true)]),
+    ),
+];
+
+const ABSOLUTE: &str = "the absolute path of a directory, not \"/\"";
+const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:7400\" or \"[::1]:7400\"";
+
+fn directory(text: &str, target: &mut PathBuf) -> bool {
+    *target = PathBuf::from(text);
+    target.is_absolute() && target.file_name().is_some() && !text.contains('\0')
+}
+
+fn is_interface(name: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+    (1..=15).contains(&name.len()) && name.bytes().all(ok) && name != "." && name != ".."
+}
+
+impl Key {
+    pub(super) fn section(&self) -> &'static str {
+        self.path
+            .split_once('.')
+            .map_or(self.path, |(section, _)| section)
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+
+    /// The environment's name of it.
+    pub(super) fn env(&self) -> String {
+        format!("VOICE_AGENT_{}", self.path.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// The key of this path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The defaults, read as a file would be.
+pub(super) fn default_values() -> file::FileValues {
+    let mut text = String::new();
+    for (section, _) in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "[{section}]");
+        for key in KEYS.iter().filter(|key| key.section() == *section) {
+            let _ = writeln!(text, "{} = {}", key.name(), key.default);
+        }
+    }
+    file::parse(&text, std::path::Path::new("(defaults)"))
+}
+
+/// What `text` begins with as far as it could be a key: the rest may be a secret.
+pub(super) fn leading_name(text: &str) -> &str {
+    let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let text = text.trim_start();
+    text.split(|c| !ok(c)).next().unwrap_or_default()
+}
+
+/// What to say of a name that is not known: which one was probably meant.
+pub(super) fn unknown<'a>(what: &str, given: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = |name: &str| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        strsim::jaro_winkler(given, name).max(strsim::jaro_winkler(given, last))
+    };
+    let best = known
+        .map(|name| (near(name), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((score, name)) if score > 0.8 => format!("no such {what}; did you mean {name}?"),
+        _ => format!("no such {what}; `voice-agent config default` prints all of them"),
+    }
+}

@@ -1,0 +1,118 @@
+//! File, then environment, then flags: the later one wins. Every mistake is collected before any is reported.
+
+use super::{
+    Config, check,
+    draft::Draft,
+    env,
+    error::{ConfigErrors, Mistake, Origin},
+    file,
+    keys::{self, Key},
+    value::Given,
+};
+use std::{collections::BTreeMap, path::Path};
+
+/// Read when no file is named; it need not exist then.
+pub const DEFAULT_FILE: &str = "/etc/voice-agent/config.toml";
+
+impl Config {
+    /// Loads `file` (`None`: [`DEFAULT_FILE`], if it exists), then the VOICE_AGENT_* variables in `env` (see
+    /// [`environment`](super::environment)), then `sets`, each `section.name=value`. Lists are separated by commas in
+    /// the last two.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<Config, ConfigErrors> {
+        let read = file::read(file.unwrap_or(Path::new(DEFAULT_FILE)), file.is_some());
+        Loader::new().file(read).environment(env).flags(sets).finish()
+    }
+}
+
+/// A draft, where each of its values came from, and what was wrong.
+pub(super) struct Loader {
+    draft: Draft,
+    origins: BTreeMap<&'static str, Origin>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Loader {
+    /// With every default.
+    pub(super) fn new() -> Loader {
+        let mut loader = Loader {
+            draft: Draft::new(),
+            origins: BTreeMap::new(),
+            mistakes: Vec::new(),
+        };
+        let defaults = keys::default_values();
+        loader.mistakes.extend(defaults.mistakes);
+        for (key, given, _) in defaults.values {
+            loader.set(key, &given, Origin::Default);
+        }
+        loader
+    }
+
+    pub(super) fn file(mut self, read: file::FileValues) -> Loader {
+        self.mistakes.extend(read.mistakes);
+        for (key, given, origin) in read.values {
+            self.set(key, &given, origin);
+        }
+        self
+    }
+
+    pub(super) fn environment(mut self, env: impl Iterator<Item = (String, String)>) -> Loader {
+        for (name, value) in env {
+            match env::key_of(&name, &value) {
+                Some(Ok(key)) => self.set(key, &Given::Plain(value), Origin::Env(name)),
+                Some(Err(mistake)) => self.mistakes.push(mistake),
+                None => {}
+            }
+        }
+        self
+    }
+
+    pub(super) fn flags(mut self, sets: &[String]) -> Loader {
+        for set in sets {
+            let Some((path, value)) = set.split_once('=') else {
+                let problem = "is not of the form section.name=value";
+                self.mistakes
+                    .push(Mistake::key(keys::leading_name(set), Origin::Flag, problem));
+                continue;
+            };
+            match keys::find(path.trim()) {
+                Some(key) => self.set(key, &Given::Plain(value.into()), Origin::Flag),
+                None => {
+                    let problem = keys::unknown("key", path, keys::KEYS.iter().map(|key| key.path));
+                    self.mistakes.push(Mistake::key(path, Origin::Flag, problem));
+                }
+            }
+        }
+        self
+    }
+
+    fn set(&mut self, key: &'static Key, given: &Given, origin: Origin) {
+        if key.kind.apply(given, &mut self.draft).is_some() {
+            self.origins.insert(key.path, origin);
+            return;
+        }
+        let shown = if key.secret { "***".into() } else { given.shown() };
+        let problem = format!("allowed: {}", key.kind.allowed());
+        self.mistakes
+            .push(Mistake::value(key.path, origin, &shown, problem));
+    }
+
+    pub(super) fn finish(mut self) -> Result<Config, ConfigErrors> {
+        self.mistakes.extend(check::together(&self.draft, &self.origins));
+        let node = check::node_name(self.draft.node.as_ref());
+        match node {
+            Ok(node) if self.mistakes.is_empty() => Ok(self.draft.finish(node)),
+            Ok(_) => Err(ConfigErrors(self.mistakes)),
+            Err(mistake) => {
+                self.mistakes.push(mistake);
+                Err(ConfigErrors(self.mistakes))
+            }
+        }
+    }
+}
