@@ -1,0 +1,120 @@
+//! The arguments of `cargo xtask`, and their help.
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+///
+/// Each does its own set-up: on Debian or Ubuntu, rustup, git and a C compiler are enough to start. Tools go into
+/// target/tools; Debian packages that are missing are installed when run as root and named otherwise.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments or something is missing on this machine (it is named)."
+)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Show a stuck room being cut in the kernel, in two namespaces of its own (root; under a minute once built)
+    Demo(Demo),
+    /// Run the tests and print "N passed, N failed" (root; under 30 minutes from a fresh clone on two cores)
+    Test(Test),
+    /// Build the XDP and TC programs and print where the object is
+    BuildEbpf,
+    /// Check formatting, lints, docs, purity and dependencies; changes nothing
+    Verify,
+    /// Format, and apply what clippy can fix by itself
+    Fix,
+}
+
+/// How to run the demo.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Demo {
+    /// Stuck after 90 s and cut for 300 s, as in production, rather than shortened
+    #[arg(long)]
+    pub(crate) real_times: bool,
+    /// Take the rooms from a real Janus (installs janus and ffmpeg)
+    #[arg(long)]
+    pub(crate) janus: bool,
+    /// Print the measured result as one JSON object, as the last line of standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave the work folder (logs, state) behind and say where it is
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// Which tests to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Test {
+    /// Only a part: a crate (voice-room), a test file (tests/NAME.rs), "docs", or else tests whose name contains NAME
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
+    /// Also what takes longer (tests marked #[ignore])
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Handed to every test binary, as after `cargo test --`
+    #[arg(last = true, value_name = "EXTRA")]
+    pub(crate) extra: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Task, clap::Error> {
+        Args::try_parse_from(line.split(' ')).map(|args| args.task)
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn test_takes_a_part_and_hands_the_rest_on() {
+        let Task::Test(options) =
+            parse("xtask test --only voice-room --full -- --nocapture --exact").unwrap()
+        else {
+            panic!("not the test task");
+        };
+        assert_eq!(options.only.as_deref(), Some("voice-room"));
+        assert!(options.full);
+        assert_eq!(options.extra, ["--nocapture", "--exact"]);
+    }
+
+    #[test]
+    fn an_extra_without_the_dashes_is_refused() {
+        assert!(parse("xtask test --nocapture").is_err());
+        assert!(parse("xtask test kernel").is_err());
+    }
+
+    #[test]
+    fn demo_takes_its_four_flags_and_no_others() {
+        let Task::Demo(options) = parse("xtask demo --real-times --janus --json --keep").unwrap() else {
+            panic!("not the demo task");
+        };
+        let all = Demo {
+            real_times: true,
+            janus: true,
+            json: true,
+            keep: true,
+        };
+        assert_eq!(options, all);
+        assert!(parse("xtask demo --fast").is_err());
+    }
+
+    #[test]
+    fn the_two_word_tasks_are_spelt_with_a_dash() {
+        assert!(matches!(parse("xtask build-ebpf"), Ok(Task::BuildEbpf)));
+        assert!(matches!(parse("xtask verify"), Ok(Task::Verify)));
+        assert!(matches!(parse("xtask fix"), Ok(Task::Fix)));
+    }
+}

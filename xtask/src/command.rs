@@ -1,0 +1,78 @@
+//! Running other programs: quietly with the output kept for the error, or loudly.
+
+use anyhow::{Context, bail};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A cargo command in the workspace, by the cargo that runs us. Never waits for input.
+pub(crate) fn cargo<S: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs it and returns its standard output. Its whole output is in the error when it fails.
+pub(crate) fn quiet(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("could not start {command:?}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() {
+        return Ok(stdout.into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    bail!("{command:?} failed ({}):\n{stdout}{stderr}", output.status);
+}
+
+/// Runs it with its output shown.
+pub(crate) fn loud(command: &mut Command) -> anyhow::Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("could not start {command:?}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{command:?} failed ({status})");
+}
+
+/// Where a program is: in PATH or in the system's folders, which PATH often lacks for people who are not root.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_failure_shows_the_command_and_both_outputs() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let error = format!("{:#}", quiet(&mut command).unwrap_err());
+        for part in ["\"sh\"", "out\n", "err\n", "3"] {
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_quiet_success_gives_standard_output_only() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2"]);
+        assert_eq!(quiet(&mut command).unwrap(), "out\n");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_found() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program-here"), None);
+    }
+}

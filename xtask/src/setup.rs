@@ -1,0 +1,40 @@
+//! What a fresh machine lacks, and how it gets there: Rust's own sources, tools in target/tools, Debian packages.
+
+mod packages;
+mod rust_src;
+mod tools;
+
+pub(crate) use packages::{DEMO, JANUS, TEST, packages};
+pub(crate) use tools::{CARGO_DENY, CARGO_MACHETE};
+
+use crate::{Missing, command, progress::Progress};
+use std::{path::Path, process::Command};
+
+/// What the eBPF build needs: Rust's own sources and bpf-linker. Needs no root.
+pub(crate) fn build_tools(root: &Path, progress: &Progress) -> anyhow::Result<()> {
+    rust_src::ensure(root, progress)?;
+    tools::BPF_LINKER.ensure(root, progress)?;
+    Ok(())
+}
+
+/// Whether we are root.
+fn is_root() -> anyhow::Result<bool> {
+    Ok(command::quiet(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+/// Stops with exit code 2 unless this process may make network namespaces. That it may load BPF too is seen when it
+/// does: what lacks then is in the kernel's own message.
+pub(crate) fn require_root(task: &str) -> anyhow::Result<()> {
+    if !is_root()? {
+        return Err(Missing(format!(
+            "{task} needs root, for network namespaces and BPF; run: sudo env \"PATH=$PATH\" cargo xtask {task}"
+        ))
+        .into());
+    }
+    command::quiet(Command::new("unshare").args(["--net", "true"])).map_err(|error| {
+        Missing(format!(
+            "{task} cannot make a network namespace, although it is root (a container without CAP_SYS_ADMIN?): {error:#}"
+        ))
+    })?;
+    Ok(())
+}

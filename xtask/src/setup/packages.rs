@@ -1,0 +1,90 @@
+//! Debian packages: only what is missing, by the command that each brings.
+
+use super::is_root;
+use crate::{Missing, command, progress::Progress};
+use std::{path::Path, process::Command};
+
+/// A command, and the Debian package that brings it.
+pub(crate) type Need = (&'static str, &'static str);
+
+/// For the demo without a real media server.
+pub(crate) const DEMO: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+
+/// For rooms on a real Janus.
+pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
+
+/// For the tests, besides [`JANUS`].
+pub(crate) const TEST: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool"), ("tcpdump", "tcpdump")];
+
+/// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
+pub(crate) fn packages(progress: &Progress, needs: &[&[Need]]) -> anyhow::Result<()> {
+    let missing = missing(needs, |program| command::find(program).is_some());
+    if missing.is_empty() {
+        progress.there("Debian packages");
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if command::find("apt-get").is_none() {
+        return Err(Missing(format!(
+            "missing here (names of Debian packages; there is no apt-get): {list}"
+        ))
+        .into());
+    }
+    if !is_root()? {
+        return Err(Missing(format!(
+            "missing packages; run: sudo apt-get install --yes --no-install-recommends {list}"
+        ))
+        .into());
+    }
+    progress.step(&format!("Debian packages: {list}"), || install(&missing))
+}
+
+fn missing(needs: &[&[Need]], there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let mut packages: Vec<_> = needs
+        .iter()
+        .flat_map(|list| list.iter())
+        .filter(|(program, _)| !there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    command::quiet(&mut apt(&["update", "--quiet"]))?;
+    command::quiet(apt(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))?;
+    // Debian starts a server on installing it. The tests start their own, in a namespace; nobody asked for this one.
+    if packages.contains(&"janus") && Path::new("/run/systemd/system").exists() {
+        command::quiet(Command::new("systemctl").args(["disable", "--now", "janus"]))?;
+    }
+    Ok(())
+}
+
+fn apt(args: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_named_once_although_two_lists_need_it() {
+        assert_eq!(
+            missing(&[DEMO, TEST], |_| false),
+            ["ethtool", "iproute2", "tcpdump"]
+        );
+    }
+
+    #[test]
+    fn what_is_there_is_not_asked_for() {
+        assert_eq!(
+            missing(&[JANUS], |program| program == "janus"),
+            ["ffmpeg", "python3"]
+        );
+        assert!(missing(&[JANUS, TEST], |_| true).is_empty());
+    }
+}
