@@ -7,11 +7,21 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A cargo command in the workspace, by the cargo that runs us. Never waits for input.
+/// A cargo command in the workspace, by the cargo that runs us, with target/ as the place of what it builds (other
+/// files refer to it). Never waits for input.
 pub(crate) fn cargo<S: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(args).stdin(Stdio::null());
     command
+        .current_dir(root)
+        .env_remove("CARGO_TARGET_DIR")
+        .args(args)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Where cargo leaves the programs of the dev profile.
+pub(crate) fn built(root: &Path, program: &str) -> PathBuf {
+    root.join("target/debug").join(program)
 }
 
 /// Runs it and returns its standard output. Its whole output is in the error when it fails.

@@ -28,7 +28,8 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Demo) -> anyhow::R
         ];
         command::loud(&mut command::cargo(root, build))
     })?;
-    let status = Command::new(root.join("target/debug/demo"))
+    let status = Command::new(command::built(root, "demo"))
+        .env("VOICE_AGENT_BIN", command::built(root, "voice-agent"))
         .current_dir(root)
         .args(flags(options))
         .status()?;

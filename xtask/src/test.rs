@@ -8,7 +8,7 @@ mod summary;
 
 use crate::{
     args::Test,
-    build_ebpf,
+    build_ebpf, command,
     progress::{Progress, seconds},
     setup,
 };
@@ -38,15 +38,17 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::R
     for (part, filter) in parts::choose(parts, options)? {
         println!("\n== {}", part.name);
         let began = Instant::now();
-        let summary = run_part(&part, filter, options)?;
+        let summary = run_part(root, &part, filter, options)?;
         done.push((part.name, summary, began.elapsed()));
     }
     Ok(report(&done, set_up, start.elapsed(), options.full))
 }
 
 /// Runs one part, its output shown as it comes.
-fn run_part(part: &Part, filter: Option<&str>, options: &Test) -> anyhow::Result<Summary> {
+fn run_part(root: &Path, part: &Part, filter: Option<&str>, options: &Test) -> anyhow::Result<Summary> {
     let mut command = part.command();
+    // Else the tests would build it themselves, with other features, and the dependencies once more.
+    command.env("VOICE_AGENT_BIN", command::built(root, "voice-agent"));
     command
         .args(filter)
         .args(part.serial.then_some("--test-threads=1"));
