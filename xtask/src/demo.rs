@@ -29,7 +29,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Demo) -> anyhow::R
         command::loud(&mut command::cargo(root, build))
     })?;
     let status = Command::new(command::built(root, "demo"))
-        .env("VOICE_AGENT_BIN", command::built(root, "voice-agent"))
+        .env("XTASK_VOICE_AGENT", command::built(root, "voice-agent"))
         .current_dir(root)
         .args(flags(options))
         .status()?;

@@ -48,7 +48,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::R
 fn run_part(root: &Path, part: &Part, filter: Option<&str>, options: &Test) -> anyhow::Result<Summary> {
     let mut command = part.command();
     // Else the tests would build it themselves, with other features, and the dependencies once more.
-    command.env("VOICE_AGENT_BIN", command::built(root, "voice-agent"));
+    command.env("XTASK_VOICE_AGENT", command::built(root, "voice-agent"));
     command
         .args(filter)
         .args(part.serial.then_some("--test-threads=1"));

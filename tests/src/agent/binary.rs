@@ -8,7 +8,8 @@ use std::{
     sync::OnceLock,
 };
 
-/// The binary: `VOICE_AGENT_BIN` if set, else the one cargo builds beside this program, in the same profile.
+/// The binary: `XTASK_VOICE_AGENT` if set (the prefix VOICE_AGENT_ is the configuration's, which the agent inherits
+/// and where an unknown name is a mistake), else the one cargo builds beside this program, in the same profile.
 pub fn path() -> anyhow::Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| find().map_err(|e| format!("{e:#}")));
@@ -16,10 +17,10 @@ pub fn path() -> anyhow::Result<PathBuf> {
 }
 
 fn find() -> anyhow::Result<PathBuf> {
-    if let Some(given) = env::var_os("VOICE_AGENT_BIN") {
+    if let Some(given) = env::var_os("XTASK_VOICE_AGENT") {
         let given = PathBuf::from(given);
         if !given.is_file() {
-            bail!("VOICE_AGENT_BIN={}: no such file", given.display());
+            bail!("XTASK_VOICE_AGENT={}: no such file", given.display());
         }
         return Ok(given.canonicalize()?);
     }
