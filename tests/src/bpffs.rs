@@ -16,7 +16,7 @@ impl Scratch {
     /// Makes one; `label` becomes part of its name.
     pub fn new(label: &str) -> anyhow::Result<Scratch> {
         sweep::sweep();
-        let path = std::env::temp_dir().join(sweep::unique(label));
+        let path = std::env::temp_dir().join(format!("{}-{label}", sweep::unique()));
         std::fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Scratch { path })
     }

@@ -9,7 +9,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::Command,
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -22,10 +22,10 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes one. Its name is `vlab-PID-COUNT-LABEL`. Needs root.
+    /// Makes one. Its name is `vl-PID-COUNT-LABEL`. Needs root.
     pub fn new(label: &str) -> anyhow::Result<Netns> {
         sweep::sweep();
-        let name = sweep::unique(label);
+        let name = format!("{}-{label}", sweep::unique());
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let mut ns = Netns::existing(&name)?;
         ns.owned = true;
@@ -66,6 +66,18 @@ impl Netns {
             inside
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A thread inside the namespace, and every thread it makes; it runs until `f` ends.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<anyhow::Result<T>> {
+        let (file, name) = (self.file.try_clone(), self.name.clone());
+        thread::spawn(move || {
+            setns(file?, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {name}"))?;
+            Ok(f())
         })
     }
 

@@ -47,6 +47,7 @@ struct Taken {
 pub struct Endpoint {
     socket: Arc<UdpSocket>,
     taken: Arc<Mutex<Taken>>,
+    sent: Arc<Mutex<Vec<Mono>>>,
     task: Task,
 }
 
@@ -68,7 +69,13 @@ impl Endpoint {
                 take_one(&reads, &records);
             }
         });
-        Ok(Endpoint { socket, taken, task })
+        let sent = Arc::default();
+        Ok(Endpoint {
+            socket,
+            taken,
+            sent,
+            task,
+        })
     }
 
     /// Where it is bound.
@@ -123,16 +130,28 @@ impl Endpoint {
         lock(&self.taken).arrivals.last().copied()
     }
 
+    /// Packets sent so far.
+    pub fn sent(&self) -> u64 {
+        lock(&self.sent).len() as u64
+    }
+
+    /// Packets sent in `from..to`.
+    pub fn sent_between(&self, from: Mono, to: Mono) -> u64 {
+        lock(&self.sent)
+            .iter()
+            .filter(|t| from <= **t && **t < to)
+            .count() as u64
+    }
+
     /// Sends one packet now.
-    pub fn send(&self, to: SocketAddr, packet: &Packet) -> std::io::Result<()> {
-        self.socket
-            .send_to(&packet.encode(clock::now(), MIN_LEN), to)
-            .map(drop)
+    pub fn send(&self, to: SocketAddr, packet: Packet) {
+        send(&self.socket, to, packet, &self.sent);
     }
 
     /// Sends to `to` at `pps` packets a second until the sender is dropped.
     pub fn sender(&self, to: SocketAddr, ssrc: u32, pps: u32) -> Sender {
-        Sender::start(self.socket.clone(), to, ssrc, pps)
+        let (socket, sent) = (self.socket.clone(), self.sent.clone());
+        Sender(Task::start(move |stop| pace(&socket, to, ssrc, pps, &sent, stop)))
     }
 
     /// Stops the reader and closes this handle; the socket closes when its senders end too.
@@ -186,37 +205,14 @@ fn source(address: Option<SockaddrStorage>) -> Option<SocketAddr> {
     })
 }
 
-/// Sends RTP at a steady rate and remembers when each packet left. Ends on drop.
+/// Sends RTP at a steady rate. Ends on drop.
 #[derive(Debug)]
-pub struct Sender {
-    sent: Arc<Mutex<Vec<Mono>>>,
-    task: Task,
-}
+pub struct Sender(Task);
 
 impl Sender {
-    fn start(socket: Arc<UdpSocket>, to: SocketAddr, ssrc: u32, pps: u32) -> Sender {
-        let sent = Arc::new(Mutex::new(Vec::new()));
-        let records = sent.clone();
-        let task = Task::start(move |stop| pace(&socket, to, ssrc, pps, &records, stop));
-        Sender { sent, task }
-    }
-
-    /// Packets sent so far.
-    pub fn count(&self) -> u64 {
-        lock(&self.sent).len() as u64
-    }
-
-    /// Packets sent in `from..to`.
-    pub fn count_sent(&self, from: Mono, to: Mono) -> u64 {
-        lock(&self.sent)
-            .iter()
-            .filter(|t| from <= **t && **t < to)
-            .count() as u64
-    }
-
-    /// Stops sending; what was sent stays countable.
-    pub fn stop(&mut self) {
-        self.task.end_now();
+    /// Ends it and waits until its last packet left.
+    pub fn stop(self) {
+        self.0.end();
     }
 }
 
@@ -230,13 +226,18 @@ fn pace(socket: &UdpSocket, to: SocketAddr, ssrc: u32, pps: u32, sent: &Mutex<Ve
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         due += spacing;
-        let now = clock::now();
-        match socket.send_to(&packet.encode(now, MIN_LEN), to) {
-            Ok(_) => lock(sent).push(now),
-            // The interface may be down for a moment (tests delete it); such a packet was never sent.
-            Err(error) => tracing::debug!(%to, %error, "send RTP"),
-        }
+        send(socket, to, packet, sent);
         packet = packet.next();
+    }
+}
+
+/// Sends one packet and logs it under the stamp it carries.
+fn send(socket: &UdpSocket, to: SocketAddr, packet: Packet, sent: &Mutex<Vec<Mono>>) {
+    let now = clock::now();
+    match socket.send_to(&packet.encode(now, MIN_LEN), to) {
+        Ok(_) => lock(sent).push(now),
+        // The interface may be down for a moment (tests delete it); such a packet was never sent.
+        Err(error) => tracing::debug!(%to, %error, "send RTP"),
     }
 }
 
@@ -295,11 +296,11 @@ mod tests {
         let receiver = Endpoint::bind(&pair.node, to).unwrap();
         let user = Endpoint::bind(&pair.users, addr(USER_IP, 40000)).unwrap();
         let begin = clock::now();
-        let mut sender = user.sender(to, 7, 5000);
-        clock::wait_for("2500 packets", Duration::from_secs(5), || sender.count() >= 2500);
+        let sender = user.sender(to, 7, 5000);
+        clock::wait_for("2500 packets", Duration::from_secs(5), || user.sent() >= 2500);
         sender.stop();
         clock::wait_for("all arrive", Duration::from_secs(2), || {
-            receiver.count() == sender.count()
+            receiver.count() == user.sent()
         });
         let end = clock::now();
         let (first, last) = (receiver.first_sent_from(begin).unwrap(), receiver.last().unwrap());
@@ -312,7 +313,7 @@ mod tests {
             receiver.count_sent(begin, middle),
             receiver.count_sent(middle, end),
         ];
-        assert_eq!(halves.iter().sum::<u64>(), sender.count());
-        assert_eq!(sender.count_sent(begin, middle), halves[0]);
+        assert_eq!(halves.iter().sum::<u64>(), user.sent());
+        assert_eq!(user.sent_between(begin, middle), halves[0]);
     }
 }

@@ -11,13 +11,14 @@ use std::{
 };
 
 /// What the name of everything we make begins with; the pid follows.
-pub const PREFIX: &str = "vlab";
+pub const PREFIX: &str = "vl";
 
-/// A name no other process and no other call uses: `vlab-PID-COUNT-LABEL`.
-pub fn unique(label: &str) -> String {
+/// A name no other process and no other call uses: `vl-PID-COUNT`. At most 13 characters, so that two more make an
+/// interface name.
+pub fn unique() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("{PREFIX}-{}-{count}-{label}", std::process::id())
+    format!("{PREFIX}-{}-{count}", std::process::id())
 }
 
 /// Removes namespaces and scratch directories whose maker is dead, with the processes still in them. Once a process.
@@ -99,9 +100,9 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_maker_and_foreign_names_tell_none() {
-        assert_eq!(maker(&unique("a-b")), Some(std::process::id()));
-        assert_eq!(maker("vlab-x-1"), None);
-        assert_eq!(maker("vlabor-1-1"), None);
+        assert_eq!(maker(&format!("{}-a-b", unique())), Some(std::process::id()));
+        assert_eq!(maker("vl-x-1"), None);
+        assert_eq!(maker("vlor-1-1"), None);
         assert_eq!(maker("hs1"), None);
     }
 
@@ -109,7 +110,7 @@ mod tests {
     fn only_names_of_dead_makers_are_stale() {
         let dir = tempfile::tempdir().unwrap();
         let dead = format!("{PREFIX}-{}-0-x", i32::MAX);
-        for name in [&unique("mine"), &dead, "other"] {
+        for name in [&unique(), &dead, "other"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         assert_eq!(stale(dir.path()), [dead]);
