@@ -3,7 +3,9 @@
 
 pub mod agent;
 pub mod bpffs;
+pub mod callers;
 pub mod clock;
 pub mod netns;
+pub mod peer;
 pub mod rtp;
 pub mod sweep;
