@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod driver;
 pub mod kernel;
+pub mod lock;
 pub mod media;
 pub mod registry;
 pub mod session;

@@ -1,0 +1,98 @@
+//! Counters of bad input and failures, one for each kind, for the whole process. No labels: what is counted by room
+//! belongs into the timeline. Add a line to the table to add a counter.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($variant:ident, $name:literal, $help:literal;)*) => {
+        /// Something worth counting.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Counter {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Counter {
+            /// Every counter, in the order of the table.
+            pub const ALL: &[Counter] = &[$(Counter::$variant,)*];
+
+            /// Its name, in snake case.
+            pub fn name(self) -> &'static str {
+                match self { $(Counter::$variant => $name,)* }
+            }
+
+            /// What it counts, for a person.
+            pub fn help(self) -> &'static str {
+                match self { $(Counter::$variant => $help,)* }
+            }
+
+            fn cell(self) -> &'static AtomicU64 {
+                match self {
+                    $(Counter::$variant => {
+                        static CELL: AtomicU64 = AtomicU64::new(0);
+                        &CELL
+                    })*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    StoreForeign, "store_foreign", "Stored values that are not ours or are damaged; they were left as they are.";
+    StoreFailed, "store_failed", "Requests to the store that failed, timed out or found its queue full.";
+    StoreReopened, "store_reopened", "Times the store was opened anew after its disk had failed.";
+    JournalForeign, "journal_foreign", "Journalled values that are not ours or are damaged; they were left as they are.";
+    JournalFailed, "journal_failed", "Requests to the journal that failed, timed out or found its queue full.";
+    JournalReopened, "journal_reopened", "Times the journal was opened anew after its disk had failed.";
+}
+
+/// One counter's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Count {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Since the process started.
+    pub value: u64,
+}
+
+impl Counter {
+    /// Counts one.
+    pub fn count(self) {
+        self.cell().fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its value since the process started.
+    pub fn value(self) -> u64 {
+        self.cell().load(Ordering::Relaxed)
+    }
+}
+
+/// Every counter now.
+pub fn snapshot() -> Vec<Count> {
+    let count = |counter: &Counter| Count {
+        name: counter.name(),
+        help: counter.help(),
+        value: counter.value(),
+    };
+    Counter::ALL.iter().map(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_counter_has_a_name_and_a_value_of_its_own() {
+        let names: BTreeSet<&str> = snapshot().iter().map(|c| c.name).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        let before = (Counter::StoreForeign.value(), Counter::JournalReopened.value());
+        Counter::JournalReopened.count();
+        assert!(Counter::JournalReopened.value() > before.1);
+        let shown = snapshot();
+        let shown = shown.iter().find(|c| c.name == "journal_reopened").unwrap();
+        assert!(shown.value > before.1 && shown.help.ends_with('.'));
+    }
+}

@@ -1,0 +1,128 @@
+//! Starts the log: tracing, with what other crates say through `log` bridged in. The kernel programs' lines come
+//! through [`KernelLog`].
+
+use crate::config::LogConfig;
+use std::{io::IsTerminal, process::id};
+use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+
+/// The target of the kernel programs' own lines.
+const KERNEL: &str = "kernel";
+
+/// Why the log could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is not one.
+    #[error("log.filter {filter:?} is not a tracing filter: {problem}")]
+    Filter {
+        /// As configured.
+        filter: String,
+        /// What the parser said.
+        problem: String,
+    },
+    /// Some other log was started before in this process.
+    #[error("the log cannot be started: {0}")]
+    Start(String),
+}
+
+/// Sends everything to standard error as configured. Once in a process, before anything is logged.
+pub fn init(config: &LogConfig) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|e| LogError::Filter {
+        filter: config.filter.clone(),
+        problem: e.to_string(),
+    })?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if config.json {
+        builder.json().flatten_event(true).finish().try_init()
+    } else {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let ansi = !no_color && std::io::stderr().is_terminal();
+        builder.with_ansi(ansi).finish().try_init()
+    };
+    started.map_err(|e| LogError::Start(e.to_string()))?;
+    tracing::debug!(pid = id(), "log started");
+    Ok(())
+}
+
+/// Takes the kernel programs' lines from aya-log (`EbpfLogger::init_with_logger`) into the agent's log, under the
+/// target `kernel`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KernelLog;
+
+impl log::Log for KernelLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let (program, line) = (record.target(), record.args());
+        match record.level() {
+            log::Level::Error => tracing::error!(target: KERNEL, program, "{line}"),
+            log::Level::Warn => tracing::warn!(target: KERNEL, program, "{line}"),
+            log::Level::Info => tracing::info!(target: KERNEL, program, "{line}"),
+            log::Level::Debug => tracing::debug!(target: KERNEL, program, "{line}"),
+            log::Level::Trace => tracing::trace!(target: KERNEL, program, "{line}"),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(buf);
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_kernel_programs_has_the_target_kernel_and_obeys_the_filter() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = fmt()
+            .with_env_filter(EnvFilter::new("warn,kernel=info"))
+            .with_writer(move || writer.clone())
+            .json()
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            for (level, text) in [(log::Level::Info, "seen"), (log::Level::Debug, "unseen")] {
+                log::Log::log(
+                    &KernelLog,
+                    &log::Record::builder()
+                        .level(level)
+                        .target("voice_ebpf")
+                        .args(format_args!("{text}"))
+                        .build(),
+                );
+            }
+        });
+        let said = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let line: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(line["target"], "kernel");
+        assert_eq!(line["fields"]["message"], "seen");
+        assert_eq!(line["fields"]["program"], "voice_ebpf");
+    }
+
+    #[test]
+    fn a_filter_that_is_none_is_refused_with_its_text() {
+        let config = LogConfig {
+            filter: "a=b=c".into(),
+            json: false,
+        };
+        assert!(init(&config).unwrap_err().to_string().contains("a=b=c"));
+    }
+}
