@@ -57,6 +57,15 @@ pub enum Command {
     Commit(Change),
     /// Keep this for `explain`. Answers `Step(Audit)` for a trip's own entry.
     Record(Entry),
+    /// Something was left out or ignored on purpose: count it under `code` and log it.
+    Note {
+        /// A stable name.
+        code: &'static str,
+        /// The room.
+        room: RoomId,
+        /// In words.
+        detail: String,
+    },
     /// Answer the one who waits.
     Reply {
         /// Who.

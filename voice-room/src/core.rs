@@ -1,49 +1,217 @@
 //! The one concrete core: takes inputs, keeps the rooms of this node, emits commands.
+//!
+//! `handle` and `tick` only dispatch; each subject has a file of its own.
 
+mod cap;
+mod change;
+mod clients;
+mod guard;
+mod heartbeat;
+mod judge;
+mod ports;
+mod request;
+mod restore;
+mod room;
+mod stored;
+mod trip;
 pub mod view;
+mod witness;
 
-use crate::{Command, Epoch, Input, Isolation, NodeName, Now, RoomId, Rules, input::Restored};
-use alloc::vec::Vec;
+use crate::{
+    Command, Epoch, Input, Isolation, Mono, NodeName, Now, Port, RoomId, Rules, SourceId, State, Wall,
+    input::Restored, timeline::Progress,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::String,
+    vec::Vec,
+};
+use core::time::Duration;
+use room::{Moment, Room};
 pub use view::{BlockView, RoomView, StepState};
+
+/// A destroyed room is remembered this long: late messages of its life are then told apart from a new one. The same as
+/// the shared record's expiry (DESIGN 5.2).
+const TOMBSTONE: Duration = Duration::from_secs(300);
 
 /// The rooms of this node.
 #[derive(Debug)]
-pub struct Core {}
+pub struct Core {
+    node: NodeName,
+    epoch: Epoch,
+    rules: Rules,
+    rooms: BTreeMap<RoomId, Room>,
+    isolations: BTreeMap<RoomId, Isolated>,
+    sources: BTreeMap<SourceId, Source>,
+    ports: BTreeMap<Port, ports::Claim>,
+    maintenance: Maintenance,
+    cap: cap::Cap,
+    killed: bool,
+    /// Progress that every room shares: agent start, a gap in our ticks, a media session we refused.
+    progress: Moment,
+    last_tick: Mono,
+    last_sweep: Mono,
+    ops: u64,
+    commands: VecDeque<Command>,
+}
+
+#[derive(Debug, Clone)]
+struct Isolated {
+    reason: String,
+    until: Wall,
+    deadline: Mono,
+}
+
+/// A media server or adapter.
+#[derive(Debug)]
+struct Source {
+    last_answer: Mono,
+    lost: bool,
+    capacity: Option<u32>,
+    /// Whether a socket was ever seen on one of its ports, and whether one was when last looked.
+    sockets: Option<Sockets>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sockets {
+    open: bool,
+    at: Mono,
+}
+
+#[derive(Debug, Default)]
+struct Maintenance {
+    all: Option<Mono>,
+    rooms: BTreeMap<RoomId, Mono>,
+}
 
 impl Core {
     /// A core that owns its rooms under `epoch`, with what a start found. Agent start counts as progress of every room.
-    pub fn new(_node: NodeName, _epoch: Epoch, _rules: Rules, _found: Restored, _now: Now) -> Core {
-        Core {}
+    pub fn new(node: NodeName, epoch: Epoch, rules: Rules, found: Restored, now: Now) -> Core {
+        let mut core = Core {
+            node,
+            epoch,
+            rules,
+            rooms: BTreeMap::new(),
+            isolations: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            maintenance: Maintenance::default(),
+            cap: cap::Cap::default(),
+            killed: false,
+            progress: (now.mono, Progress::AgentStart),
+            last_tick: now.mono,
+            last_sweep: now.mono,
+            ops: 0,
+            commands: VecDeque::new(),
+        };
+        core.restore(now, found);
+        core
     }
 
     /// Takes one input. Collect the commands with [`Core::next_command`] afterwards.
-    pub fn handle(&mut self, _now: Now, _input: Input) {}
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Request(request) => self.request(now, &request),
+            Input::Client(fact) => self.client(now, fact),
+            Input::Heartbeat(heartbeat) => self.heartbeat(now, heartbeat),
+            Input::SourceLost(source) => self.source_lost(&source),
+            Input::Traffic(traffic) => self.traffic(now, traffic),
+            Input::Sockets(open) => self.sockets(now.mono, &open),
+            Input::Step(result) => self.step(now, result),
+            Input::Stored { room, op_id, result } => self.stored(now, &room, &op_id, result),
+            Input::Acked { room, peer, version } => self.acked(now, &room, peer, version),
+            Input::FirstDrop {
+                room,
+                deadline,
+                ingress,
+                at,
+            } => self.first_drop(now, &room, deadline, ingress, at),
+            Input::MediaRefused => self.progress = (now.mono, Progress::MediaRefused),
+            Input::Maintenance {
+                room,
+                until,
+                reason,
+                actor,
+            } => self.maintain(room, until, &reason, &actor),
+            Input::KillSwitch(on) => self.killed = on,
+        }
+    }
 
-    /// Judges every room. Call it every second: a gap longer than two heartbeats counts as ours, not the rooms'.
-    pub fn tick(&mut self, _now: Now) {}
+    /// Judges every room. Call it every second, or more often; a gap longer than two heartbeats counts as ours (a
+    /// frozen process, a suspended machine), not the rooms'.
+    pub fn tick(&mut self, now: Now) {
+        if now.mono.since(self.last_tick) > 2 * self.rules.heartbeat {
+            self.progress = (now.mono, Progress::TickGap);
+        }
+        self.last_tick = now.mono;
+        self.end_isolations(now);
+        self.retry(now);
+        self.watch_hosts(now);
+        self.judge(now);
+        if now.mono.since(self.last_sweep) >= self.rules.heartbeat {
+            self.last_sweep = now.mono;
+            self.sweep(now);
+        }
+    }
 
     /// The next thing to do.
     pub fn next_command(&mut self) -> Option<Command> {
-        None
+        self.commands.pop_front()
     }
 
-    /// The isolation of a room, while it lasts.
-    pub fn isolation(&self, _room: &RoomId, _now: Now) -> Option<&Isolation> {
-        None
+    /// The isolation of a room, while it lasts: why, until when, and how long that is from now.
+    pub fn isolation(&self, room: &RoomId, now: Now) -> Option<(Isolation, Duration)> {
+        let i = self.isolations.get(room).filter(|i| i.deadline > now.mono)?;
+        let isolation = Isolation {
+            room: room.clone(),
+            reason: i.reason.clone(),
+            until: i.until,
+        };
+        Some((isolation, i.deadline.since(now.mono)))
     }
 
     /// Every isolation that lasts.
-    pub fn isolations(&self, _now: Now) -> Vec<Isolation> {
-        Vec::new()
+    pub fn isolations(&self, now: Now) -> Vec<Isolation> {
+        self.isolations
+            .keys()
+            .filter_map(|room| Some(self.isolation(room, now)?.0))
+            .collect()
     }
 
-    /// One room, as people see it.
-    pub fn view(&self, _room: &RoomId, _now: Now) -> Option<RoomView> {
-        None
+    /// Rooms in each state that are held in memory.
+    pub fn count(&self, state: State) -> usize {
+        self.rooms.values().filter(|r| r.record.state == state).count()
     }
 
-    /// Every room, sorted by id.
-    pub fn views(&self, _now: Now) -> Vec<RoomView> {
-        Vec::new()
+    fn out(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    fn note(&mut self, code: &'static str, room: &RoomId, detail: impl Into<String>) {
+        self.out(Command::Note {
+            code,
+            room: room.clone(),
+            detail: detail.into(),
+        });
+    }
+
+    fn live(&self) -> u32 {
+        u32::try_from(self.rooms.values().filter(|r| r.is_judged()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets what has served: silent clients, destroyed rooms, lost sources, ended maintenance.
+    fn sweep(&mut self, now: Now) {
+        let idle = self.rules.idle;
+        for room in self.rooms.values_mut() {
+            room.clients.retain(|_, seen| now.mono.since(*seen) < idle);
+        }
+        self.rooms.retain(|_, room| {
+            let over = room.record.state == State::Destroyed && room.unstored.is_empty();
+            !over || now.mono.since(room.progress.0) < TOMBSTONE
+        });
+        let used: BTreeSet<&SourceId> = self.rooms.values().filter_map(|r| r.source.as_ref()).collect();
+        self.sources
+            .retain(|id, source| !source.lost || used.contains(id));
+        self.maintenance.rooms.retain(|_, until| *until > now.mono);
     }
 }

@@ -1,6 +1,6 @@
 //! Identifiers as types: made valid once, at the edge, and cheap to clone ever after.
 
-use alloc::{string::String, sync::Arc};
+use alloc::{format, string::String, sync::Arc};
 use core::{fmt, ops::Deref};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,13 @@ id!(
     /// One intended change, for idempotence: the same op_id is applied once.
     OpId, "op_id", 128, "1 to 128 visible ASCII characters", |b| b.is_ascii_graphic()
 );
+impl OpId {
+    /// The `n`th change the owner under `epoch` decided by itself. Epochs are never reused, so neither are these.
+    pub fn generated(epoch: crate::Epoch, n: u64) -> OpId {
+        OpId(format!("agent/{epoch}/{n}").into())
+    }
+}
+
 id!(
     /// A W3C trace id (32 hexadecimal digits).
     TraceId, "trace id", 32, "1 to 32 hexadecimal digits", |b| b.is_ascii_hexdigit()
@@ -117,7 +124,6 @@ id!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
 
     #[test]
     fn a_room_id_of_64_allowed_characters_is_taken_and_65_or_a_slash_is_refused_with_the_rule() {

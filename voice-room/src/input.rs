@@ -270,6 +270,8 @@ pub struct StepResult {
     pub incarnation: Incarnation,
     /// Which step.
     pub step: Step,
+    /// For [`Step::Arm`]: when the kernel's deadline word was written.
+    pub at: Option<Mono>,
     /// A detail for `explain`, or what went wrong.
     pub result: Result<String, String>,
 }

@@ -36,7 +36,7 @@ pub enum Rejected {
         current: Incarnation,
     },
     /// A message with a lower sequence than one already taken from this peer.
-    #[error("sequence {given} is not above the last one taken ({last})")]
+    #[error("sequence {given} is older than the last one taken ({last})")]
     OldSequence {
         /// What the message said.
         given: u64,

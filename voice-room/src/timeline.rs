@@ -107,7 +107,7 @@ pub enum Hold {
 }
 
 /// Which event counted as the latest progress of a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// It entered LIVEING or GRACE_CLOSING.

@@ -1,7 +1,8 @@
 //! A room as people and programs see it. Read only.
 
+use super::Core;
 use crate::{
-    Epoch, Incarnation, Mono, PeerId, Port, RoomId, SourceId, State, Version, Wall,
+    Epoch, Incarnation, Mono, Now, PeerId, Port, RoomId, SourceId, State, Version, Wall,
     id::ClientId,
     timeline::{Hold, Progress, Step, Testimony},
 };
@@ -85,4 +86,60 @@ pub enum StepState {
     Done(String),
     /// Failed; it is tried again.
     Failed(String),
+}
+
+impl Core {
+    /// One room, as people see it.
+    pub fn view(&self, id: &RoomId, now: Now) -> Option<RoomView> {
+        let room = self.rooms.get(id)?;
+        let record = &room.record;
+        let (progress_at, progress) = room.progress(self.progress);
+        let counts = room.witness.counts().cloned().unwrap_or_default();
+        let misses = if room.is_judged() {
+            room.misses(now.mono, self.progress, self.rules.heartbeat)
+        } else {
+            0
+        };
+        Some(RoomView {
+            room: id.clone(),
+            state: record.state,
+            version: record.version,
+            epoch: record.epoch,
+            incarnation: record.incarnation,
+            since: record.since,
+            host: record.host.clone(),
+            clients: u32::try_from(room.clients.len()).unwrap_or(u32::MAX),
+            source: room.source.clone(),
+            ports: record.ports.clone(),
+            heartbeat_age: room.heartbeat.map(|t| now.mono.since(t)),
+            misses,
+            progress_age: now.mono.since(progress_at),
+            progress,
+            held: room.watch.held,
+            would_trip: room.watch.would_trip,
+            witness: self.testimony(now, room),
+            passed: counts.passed,
+            dropped: counts.dropped,
+            would_drop: counts.would_drop,
+            block: room.trip.as_ref().map(|trip| BlockView {
+                reason: trip.reason.clone(),
+                until: trip.until,
+                deadline: trip.deadline,
+                left: trip.deadline.since(now.mono),
+                steps: trip
+                    .steps
+                    .iter()
+                    .map(|(step, state)| (*step, state.clone()))
+                    .collect(),
+                acked: trip.acked.iter().cloned().collect(),
+            }),
+            unstored: u32::try_from(room.unstored.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Every room that is not destroyed, sorted by id.
+    pub fn views(&self, now: Now) -> Vec<RoomView> {
+        let present = self.rooms.iter().filter(|(_, r)| r.state().is_some());
+        present.filter_map(|(id, _)| self.view(id, now)).collect()
+    }
 }

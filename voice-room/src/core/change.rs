@@ -1,0 +1,176 @@
+//! How a room's record changes: one version, one event, one place in the queue to the store.
+
+use super::{
+    Core,
+    room::{Pending, Room},
+};
+use crate::{
+    Change, Command, Entry, EventType, Incarnation, Now, OpId, RoomId, RoomRecord, State, StateChangeEvent,
+    TraceId, Version,
+    input::ReplyId,
+    record::IsolationChange,
+    timeline::{Actor, Progress, What},
+};
+use alloc::{string::String, vec::Vec};
+
+/// Who and why, for the event that goes with a change.
+#[derive(Debug, Clone)]
+pub(super) struct Cause {
+    pub(super) actor: Actor,
+    pub(super) reason: String,
+    pub(super) op_id: Option<OpId>,
+    pub(super) trace_id: Option<TraceId>,
+    pub(super) reply: Option<ReplyId>,
+    pub(super) isolation: IsolationChange,
+}
+
+impl Cause {
+    pub(super) fn by(actor: Actor, reason: impl Into<String>) -> Cause {
+        Cause {
+            actor,
+            reason: reason.into(),
+            op_id: None,
+            trace_id: None,
+            reply: None,
+            isolation: IsolationChange::Keep,
+        }
+    }
+
+    pub(super) fn agent(reason: impl Into<String>) -> Cause {
+        Cause::by(Actor::Agent, reason)
+    }
+}
+
+impl Core {
+    /// Changes the state and brings it to the store and the timeline.
+    pub(super) fn transition(&mut self, now: Now, id: &RoomId, event: EventType, to: State, cause: &Cause) {
+        if let Some(change) = self.advance(now, id, event, to, cause) {
+            self.store(change.clone(), cause.reply);
+            self.record_transition(&change);
+        }
+    }
+
+    /// Begins a new life under `id` and brings it into its first state.
+    pub(super) fn begin(&mut self, now: Now, id: &RoomId, event: EventType, to: State, cause: &Cause) {
+        let moment = (now.mono, Progress::Entry);
+        // The clock makes the number unique over lives nobody remembers; the last one keeps it rising over a clock
+        // that was set back.
+        let clock = Incarnation(now.wall.0);
+        match self.rooms.get_mut(id) {
+            Some(room) => room.begin(room.record.incarnation.next().max(clock), moment),
+            None => {
+                let record = self.blank(id, clock);
+                self.rooms.insert(id.clone(), Room::new(record, moment));
+            }
+        }
+        self.transition(now, id, event, to, cause);
+    }
+
+    pub(super) fn blank(&self, id: &RoomId, incarnation: Incarnation) -> RoomRecord {
+        RoomRecord {
+            room: id.clone(),
+            state: State::Destroyed,
+            version: Version(0),
+            epoch: self.epoch,
+            op_id: OpId::generated(self.epoch, 0),
+            incarnation,
+            owner: self.node.clone(),
+            since: crate::Wall(0),
+            host: None,
+            ports: Vec::new(),
+        }
+    }
+
+    /// Changes the record in memory and returns the change for the store. The table is the last guard: a change it does
+    /// not hold is not made.
+    pub(super) fn advance(
+        &mut self,
+        now: Now,
+        id: &RoomId,
+        event: EventType,
+        to: State,
+        cause: &Cause,
+    ) -> Option<Change> {
+        let room = self.rooms.get_mut(id)?;
+        let old_state = room.state();
+        if !crate::state::allows(old_state, event, to) {
+            return None;
+        }
+        self.ops += 1;
+        let op_id = cause
+            .op_id
+            .clone()
+            .unwrap_or_else(|| OpId::generated(self.epoch, self.ops));
+        let record = &mut room.record;
+        record.state = to;
+        record.version = record.version.next();
+        record.epoch = self.epoch;
+        record.op_id = op_id.clone();
+        record.owner = self.node.clone();
+        record.since = now.wall;
+        let event = StateChangeEvent {
+            room: id.clone(),
+            incarnation: record.incarnation,
+            event_type: event,
+            old_state,
+            new_state: to,
+            version: record.version,
+            epoch: self.epoch,
+            op_id,
+            actor: cause.actor.clone(),
+            reason: cause.reason.clone(),
+            trace_id: cause.trace_id.clone(),
+            timestamp: now.wall,
+        };
+        let change = Change {
+            record: record.clone(),
+            event,
+            isolation: cause.isolation.clone(),
+        };
+        room.progress = (now.mono, Progress::Entry);
+        room.watch = super::room::Watch::default();
+        Some(change)
+    }
+
+    /// Puts a change into the room's queue; the store has at most one of a room at a time, so they arrive in order.
+    pub(super) fn store(&mut self, change: Change, reply: Option<ReplyId>) {
+        let Some(room) = self.rooms.get_mut(&change.record.room) else {
+            return;
+        };
+        room.remember(change.record.op_id.clone());
+        let first = room.unstored.is_empty();
+        let replies = reply.into_iter().collect();
+        room.unstored.push_back(Pending {
+            change: change.clone(),
+            replies,
+            retry_at: None,
+        });
+        if first {
+            self.out(Command::Commit(change));
+        }
+    }
+
+    pub(super) fn record_transition(&mut self, change: &Change) {
+        let event = change.event.clone();
+        self.out(Command::Record(Entry {
+            room: event.room.clone(),
+            incarnation: event.incarnation,
+            at: event.timestamp,
+            what: What::Transition(event),
+        }));
+    }
+
+    /// Keeps something for `explain`, under the room's present life.
+    pub(super) fn record(&mut self, now: Now, id: &RoomId, what: What) {
+        let incarnation = self
+            .rooms
+            .get(id)
+            .map_or(Incarnation(0), |r| r.record.incarnation);
+        self.out(Command::Record(Entry {
+            room: id.clone(),
+            incarnation,
+            at: now.wall,
+            what,
+        }));
+    }
+}

@@ -1,0 +1,175 @@
+//! Facts about media: heartbeats, lost sources, sockets, the kernel's counters, maintenance.
+
+use super::{Core, Sockets, Source, change::Cause, room::Room};
+use crate::{
+    EventType, Mono, Now, Port, RoomId, SourceId, State,
+    input::{Heartbeat, Served, Traffic},
+    timeline::{Actor, Progress, What},
+};
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+
+impl Core {
+    pub(super) fn heartbeat(&mut self, now: Now, heartbeat: Heartbeat) {
+        let source = self.sources.entry(heartbeat.source.clone()).or_insert(Source {
+            last_answer: now.mono,
+            lost: false,
+            capacity: None,
+            sockets: None,
+        });
+        source.last_answer = now.mono;
+        source.lost = false;
+        source.capacity = heartbeat.capacity.or(source.capacity);
+        for served in heartbeat.rooms {
+            self.served(now, &heartbeat.source, served);
+        }
+    }
+
+    fn served(&mut self, now: Now, source: &SourceId, served: Served) {
+        let actor = Actor::Source(source.clone());
+        let id = served.room.clone();
+        if let Some(room) = self.rooms.get(&id).filter(|r| r.state().is_some()) {
+            if let Err(rejected) = self.own_room(now.mono, room, &actor) {
+                return self.note(
+                    rejected.code(),
+                    &id,
+                    format!("heartbeat of {source} ignored: {rejected}"),
+                );
+            }
+        } else if served.participants == 0 || !self.adopt(now, &id, &actor) {
+            return;
+        }
+        self.listed(now, &id, &served.ports);
+        if served.participants > 0 {
+            self.beat(now, &id, source, &served);
+        }
+    }
+
+    /// A room that its media server lists and nobody owns becomes ours.
+    fn adopt(&mut self, now: Now, id: &RoomId, actor: &Actor) -> bool {
+        if let Err(rejected) = self.not_isolated(now, id).and_then(|()| self.has_quota()) {
+            self.note(rejected.code(), id, format!("not adopted: {rejected}"));
+            return false;
+        }
+        // A listing may be as old as the interval it comes in: right after the end of a life it speaks of that life.
+        let settling = 2 * self.rules.heartbeat;
+        let just_over = |r: &Room| r.record.version.0 > 0 && now.mono.since(r.progress.0) < settling;
+        if self.rooms.get(id).is_some_and(just_over) {
+            return false;
+        }
+        let cause = Cause::by(actor.clone(), "its media server lists it live and nobody owns it");
+        self.begin(now, id, EventType::Adopt, State::Liveing, &cause);
+        true
+    }
+
+    fn beat(&mut self, now: Now, id: &RoomId, source: &SourceId, served: &Served) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        room.heartbeat = Some(now.mono);
+        room.source = Some(source.clone());
+        if let (None, Some(host)) = (&room.record.host, &served.host) {
+            room.record.host = Some(host.clone());
+            self.record(now, id, What::Host { host: host.clone() });
+        }
+        let Some(room) = self
+            .rooms
+            .get_mut(id)
+            .filter(|r| r.record.state != State::Expired)
+        else {
+            return;
+        };
+        room.progress = (now.mono, Progress::Heartbeat);
+        let created = room.record.state == State::Created;
+        let watch = core::mem::take(&mut room.watch);
+        if watch.would_trip {
+            self.out(crate::Command::Disarm { room: id.clone() });
+        }
+        if watch.warned || watch.held.is_some() || watch.would_trip {
+            self.record(now, id, What::Recovered);
+        }
+        if created && self.has_quota().is_ok() {
+            let cause = Cause::by(Actor::Source(source.clone()), "its media server serves it");
+            self.transition(now, id, EventType::StartLive, State::Liveing, &cause);
+        }
+    }
+
+    pub(super) fn source_lost(&mut self, source: &SourceId) {
+        if let Some(source) = self.sources.get_mut(source) {
+            source.lost = true;
+        }
+    }
+
+    /// Whether the source as a whole is silent: lost, or no answer for as many heartbeats as a room may miss. A room
+    /// that was never listed since start has no source; nobody answers for it.
+    pub(super) fn is_silent(&self, now: Mono, source: Option<&SourceId>) -> bool {
+        let limit = self.rules.heartbeat * self.rules.misses;
+        match source.and_then(|s| self.sources.get(s)) {
+            Some(source) => source.lost || now.since(source.last_answer) >= limit,
+            None => true,
+        }
+    }
+
+    pub(super) fn sockets(&mut self, now: Mono, open: &[Port]) {
+        let seen: BTreeSet<SourceId> = open
+            .iter()
+            .filter_map(|port| {
+                self.rooms
+                    .get(self.ports.get(port)?.owner.as_ref()?)?
+                    .source
+                    .clone()
+            })
+            .collect();
+        for (id, source) in &mut self.sources {
+            let open = seen.contains(id);
+            // A socket that was never seen cannot be missed: the media server may live in another namespace.
+            if open || source.sockets.is_some() {
+                source.sockets = Some(Sockets { open, at: now });
+            }
+        }
+    }
+
+    /// Whether the source's sockets are gone; `None` when that is not known, or was not looked at lately.
+    pub(super) fn sockets_gone(&self, now: Mono, source: Option<&SourceId>) -> Option<bool> {
+        let sockets = self.sources.get(source?)?.sockets?;
+        (now.since(sockets.at) <= 2 * self.rules.heartbeat).then_some(!sockets.open)
+    }
+
+    pub(super) fn traffic(&mut self, now: Now, traffic: Vec<Traffic>) {
+        for sample in traffic {
+            if let Some(room) = self.rooms.get_mut(&sample.room)
+                && room.record.incarnation == sample.incarnation
+            {
+                room.witness.push(
+                    now.mono,
+                    sample.incarnation,
+                    &sample.counts,
+                    self.rules.witness_window,
+                );
+            }
+        }
+    }
+
+    pub(super) fn maintain(
+        &mut self,
+        room: Option<RoomId>,
+        until: Option<Mono>,
+        reason: &str,
+        actor: &Actor,
+    ) {
+        let words = |on: bool| -> String {
+            let on = if on { "on" } else { "off" };
+            format!("maintenance {on} by {actor}: {reason}")
+        };
+        match (room, until) {
+            (None, until) => self.maintenance.all = until,
+            (Some(room), None) => {
+                self.maintenance.rooms.remove(&room);
+                self.note("maintenance", &room, words(false));
+            }
+            (Some(room), Some(until)) => {
+                self.maintenance.rooms.insert(room.clone(), until);
+                self.note("maintenance", &room, words(true));
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A start: what store, journal and pinned maps say becomes the rooms in memory.
+//!
+//! Blocks keep their original deadline. A block that neither record nor intent explains is lifted: what cannot be known
+//! passes.
+
+use super::{
+    Core, Isolated,
+    room::{Pending, Room, Trip},
+    view::StepState,
+};
+use crate::{
+    Command, EventType, Isolation, Mono, Now, RoomId, RoomRecord, State, StateChangeEvent,
+    input::{Ask, FoundBlock, Intent, Request, Restored},
+    record::{Change, IsolationChange},
+    timeline::{Actor, Progress, Step},
+};
+use alloc::{collections::BTreeMap, format, vec::Vec};
+use core::time::Duration;
+
+impl Core {
+    pub(super) fn restore(&mut self, now: Now, found: Restored) {
+        let mut intents: BTreeMap<RoomId, Intent> = found
+            .intents
+            .into_iter()
+            .map(|i| (i.change.record.room.clone(), i))
+            .collect();
+        let blocks: BTreeMap<RoomId, FoundBlock> =
+            found.blocks.into_iter().map(|b| (b.room.clone(), b)).collect();
+        for isolation in found.isolations {
+            self.restore_isolation(now, isolation);
+        }
+        for record in found.rooms {
+            let intent = intents.remove(&record.room);
+            self.restore_room(now, record, intent, &blocks);
+        }
+        for (id, intent) in intents {
+            let record = RoomRecord {
+                version: crate::Version(0),
+                ..intent.change.record.clone()
+            };
+            self.restore_room(now, RoomRecord { room: id, ..record }, Some(intent), &blocks);
+        }
+        for (id, block) in blocks {
+            self.settle_block(now, &id, &block);
+        }
+    }
+
+    fn restore_isolation(&mut self, now: Now, isolation: Isolation) {
+        let left = isolation.until.since(now.wall);
+        if !left.is_zero() {
+            let Isolation { room, reason, until } = isolation;
+            self.isolations.insert(
+                room,
+                Isolated {
+                    reason,
+                    until,
+                    deadline: now.mono + left,
+                },
+            );
+        }
+    }
+
+    fn restore_room(
+        &mut self,
+        now: Now,
+        record: RoomRecord,
+        intent: Option<Intent>,
+        blocks: &BTreeMap<RoomId, FoundBlock>,
+    ) {
+        let id = record.room.clone();
+        // An intent counts until the record has moved past it.
+        let intent = intent.filter(|i| {
+            record.version <= i.change.record.version && record.incarnation == i.change.record.incarnation
+        });
+        let ports = record.ports.clone();
+        self.rooms
+            .insert(id.clone(), Room::new(record, (now.mono, Progress::AgentStart)));
+        if let Some(intent) = intent {
+            return self.resume_trip(now, &id, &intent, blocks.get(&id));
+        }
+        match self.rooms.get(&id).map(|r| r.record.state) {
+            Some(State::Expired) => self.restore_trip(now, &id, blocks.get(&id)),
+            Some(State::Destroyed) | None => {}
+            Some(_) => self.reclaim(now, &id, &ports),
+        }
+    }
+
+    /// A journalled trip goes on: armed again with its deadline, pushed again, stored if it was not.
+    fn resume_trip(&mut self, now: Now, id: &RoomId, intent: &Intent, block: Option<&FoundBlock>) {
+        let left = remaining(now, intent);
+        let change = intent.change.clone();
+        let stored = self
+            .rooms
+            .get(id)
+            .is_some_and(|r| r.record.version == change.record.version);
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.record = change.record.clone();
+            if !stored {
+                room.unstored.push_back(Pending {
+                    change: change.clone(),
+                    replies: Vec::new(),
+                    retry_at: Some(now.mono),
+                });
+            }
+        }
+        let deadline = block.map_or(now.mono + left, |b| b.deadline);
+        let trip = found_trip(now, change, deadline, intent.until, stored);
+        self.re_arm(now, id, trip, block);
+    }
+
+    /// An EXPIRED record without an intent: its isolation says how long it lasts.
+    fn restore_trip(&mut self, now: Now, id: &RoomId, block: Option<&FoundBlock>) {
+        let Some(record) = self.rooms.get(id).map(|r| r.record.clone()) else {
+            return;
+        };
+        let isolated = self.isolations.get(id).cloned();
+        let deadline = block
+            .map(|b| b.deadline)
+            .or(isolated.as_ref().map(|i| i.deadline))
+            .unwrap_or(now.mono);
+        let until = isolated.as_ref().map_or(now.wall, |i| i.until);
+        let reason = isolated.map_or_else(|| "expired before the restart".into(), |i| i.reason);
+        let event = StateChangeEvent {
+            room: id.clone(),
+            incarnation: record.incarnation,
+            event_type: EventType::Stuck,
+            old_state: Some(State::Liveing),
+            new_state: State::Expired,
+            version: record.version,
+            epoch: record.epoch,
+            op_id: record.op_id.clone(),
+            actor: Actor::Agent,
+            reason: reason.clone(),
+            trace_id: None,
+            timestamp: record.since,
+        };
+        let isolation = IsolationChange::Set(Isolation {
+            room: id.clone(),
+            reason,
+            until,
+        });
+        let trip = found_trip(
+            now,
+            Change {
+                record,
+                event,
+                isolation,
+            },
+            deadline,
+            until,
+            true,
+        );
+        self.re_arm(now, id, trip, block);
+    }
+
+    fn re_arm(&mut self, now: Now, id: &RoomId, trip: Trip, block: Option<&FoundBlock>) {
+        let (deadline, until, reason) = (trip.deadline, trip.until, trip.reason.clone());
+        let ports = trip.change.record.ports.clone();
+        self.isolations.insert(
+            id.clone(),
+            Isolated {
+                reason,
+                until,
+                deadline,
+            },
+        );
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.trip = Some(trip);
+        }
+        let released = block.is_some_and(|b| b.released);
+        if deadline > now.mono && !released {
+            self.reclaim(now, id, &ports);
+            self.arm(now, id);
+            self.push_expired(id);
+        }
+    }
+
+    /// A block armed in the kernel: lifted if nothing explains it, released if the CLI released it meanwhile.
+    fn settle_block(&mut self, now: Now, id: &RoomId, block: &FoundBlock) {
+        let explained = self
+            .rooms
+            .get(id)
+            .is_some_and(|r| r.trip.is_some() && r.record.incarnation == block.incarnation);
+        if !explained {
+            self.out(Command::Disarm { room: id.clone() });
+            let left = block.deadline.since(now.mono).as_secs_f32();
+            let detail = format!("an armed block with {left:.0} s left had no record; lifted");
+            return self.note("unexplained_block", id, detail);
+        }
+        if block.released {
+            let release = Ask::Release {
+                reason: "released through the pinned maps while the agent was away".into(),
+            };
+            self.request(now, &by_map(id, release));
+        }
+    }
+}
+
+/// A request of the one who wrote to the pinned maps.
+pub(super) fn by_map(id: &RoomId, ask: Ask) -> Request {
+    Request {
+        room: id.clone(),
+        ask,
+        actor: Actor::Operator { uid: None },
+        op_id: None,
+        incarnation: None,
+        sequence: None,
+        trace_id: None,
+        reply: None,
+    }
+}
+
+/// What is left of a journalled trip. Its monotonic deadline counts for this boot only and the wall clock may have been
+/// set; the nearer of the two is the one that cannot cut too long.
+fn remaining(now: Now, intent: &Intent) -> Duration {
+    intent.deadline.since(now.mono).min(intent.until.since(now.wall))
+}
+
+fn found_trip(now: Now, change: Change, deadline: Mono, until: crate::Wall, stored: bool) -> Trip {
+    let mut trip = Trip::new(change, None, until, deadline, now.mono);
+    trip.steps
+        .insert(Step::Journal, StepState::Done("found at start".into()));
+    trip.steps
+        .insert(Step::Audit, StepState::Done("recorded before the restart".into()));
+    if stored {
+        trip.steps
+            .insert(Step::Store, StepState::Done("found at start".into()));
+    }
+    trip
+}

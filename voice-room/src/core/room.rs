@@ -1,0 +1,186 @@
+//! One room in memory: its record and the facts the rules are judged on.
+
+use super::{view::StepState, witness::Witness};
+use crate::{
+    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, SourceId, State, Wall,
+    id::ClientId,
+    input::ReplyId,
+    timeline::{Actor, Hold, Progress, Rule, Step},
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    string::String,
+    vec::Vec,
+};
+use core::time::Duration;
+
+/// Changes of one room that may wait for the store. More are refused; a trip never is.
+pub(crate) const MAX_UNSTORED: usize = 64;
+/// Clients of one room that are remembered.
+pub(crate) const MAX_CLIENTS: usize = 10_000;
+/// Repeats are recognised for this many changes back, and sequences kept for this many actors.
+const MEMORY: usize = 16;
+
+/// A moment that counts as progress, and what it was.
+pub(crate) type Moment = (Mono, Progress);
+
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// As it will be stored; `unstored` holds what the store has not taken yet.
+    pub(crate) record: RoomRecord,
+    pub(crate) progress: Moment,
+    pub(crate) heartbeat: Option<Mono>,
+    pub(crate) source: Option<SourceId>,
+    /// Whether the kernel side was told of this room, so that it must be told of its end.
+    pub(crate) bound: bool,
+    /// The ports its source listed last. `record.ports` also holds those it once had and nobody took since.
+    pub(crate) listed: BTreeSet<Port>,
+    pub(crate) clients: BTreeMap<ClientId, Mono>,
+    pub(crate) host_seen: Option<Mono>,
+    pub(crate) last_signal: Option<Mono>,
+    pub(crate) witness: Witness,
+    pub(crate) watch: Watch,
+    pub(crate) trip: Option<Trip>,
+    pub(crate) unstored: VecDeque<Pending>,
+    done: VecDeque<OpId>,
+    sequences: Vec<(Actor, u64)>,
+}
+
+/// What was already said about a room that misses heartbeats, so that it is said once an episode.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) warned: bool,
+    pub(crate) held: Option<Hold>,
+    pub(crate) contradiction_since: Option<Mono>,
+    pub(crate) would_trip: bool,
+}
+
+/// A trip under way, until it is released or its isolation ends.
+#[derive(Debug)]
+pub(crate) struct Trip {
+    pub(crate) reason: String,
+    pub(crate) rule: Option<Rule>,
+    pub(crate) until: Wall,
+    pub(crate) deadline: Mono,
+    pub(crate) armed_at: Mono,
+    pub(crate) steps: BTreeMap<Step, StepState>,
+    pub(crate) retry_at: Mono,
+    pub(crate) acked: BTreeSet<PeerId>,
+    /// What the steps repeat.
+    pub(crate) change: Change,
+}
+
+/// A change on its way to the store.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) change: Change,
+    pub(crate) replies: Vec<ReplyId>,
+    /// Set after a failure: when to try again.
+    pub(crate) retry_at: Option<Mono>,
+}
+
+impl Room {
+    pub(crate) fn new(record: RoomRecord, progress: Moment) -> Room {
+        Room {
+            record,
+            progress,
+            heartbeat: None,
+            source: None,
+            bound: false,
+            listed: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            host_seen: None,
+            last_signal: None,
+            witness: Witness::default(),
+            watch: Watch::default(),
+            trip: None,
+            unstored: VecDeque::new(),
+            done: VecDeque::new(),
+            sequences: Vec::new(),
+        }
+    }
+
+    /// The state for the table: a DESTROYED room is none.
+    pub(crate) fn state(&self) -> Option<State> {
+        Some(self.record.state).filter(|s| *s != State::Destroyed)
+    }
+
+    pub(crate) fn is_judged(&self) -> bool {
+        matches!(self.record.state, State::Liveing | State::GraceClosing)
+    }
+
+    /// The latest progress, of this room or of the whole node.
+    pub(crate) fn progress(&self, node: Moment) -> Moment {
+        if node.0 > self.progress.0 {
+            node
+        } else {
+            self.progress
+        }
+    }
+
+    /// Heartbeats missed in a row. A heartbeat is progress, so only later progress can make this smaller.
+    pub(crate) fn misses(&self, now: Mono, node: Moment, heartbeat: Duration) -> u32 {
+        let silent = now.since(self.progress(node).0).as_nanos();
+        u32::try_from(silent / heartbeat.as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Begins a new life of the same room id: nothing of the old one stays but what is still to be stored.
+    pub(crate) fn begin(&mut self, incarnation: Incarnation, progress: Moment) {
+        let mut record = self.record.clone();
+        record.incarnation = incarnation;
+        record.host = None;
+        record.ports = Vec::new();
+        let unstored = core::mem::take(&mut self.unstored);
+        let done = core::mem::take(&mut self.done);
+        *self = Room {
+            unstored,
+            done,
+            ..Room::new(record, progress)
+        };
+    }
+
+    /// Whether this change was applied before.
+    pub(crate) fn has_done(&self, op: &OpId) -> bool {
+        self.done.contains(op)
+    }
+
+    pub(crate) fn remember(&mut self, op: OpId) {
+        if self.done.len() == MEMORY {
+            self.done.pop_front();
+        }
+        self.done.push_back(op);
+    }
+
+    /// The last sequence taken from `actor`.
+    pub(crate) fn last_sequence(&self, actor: &Actor) -> Option<u64> {
+        self.sequences.iter().find(|(a, _)| a == actor).map(|(_, n)| *n)
+    }
+
+    pub(crate) fn take_sequence(&mut self, actor: &Actor, sequence: u64) {
+        match self.sequences.iter_mut().find(|(a, _)| a == actor) {
+            Some(entry) => entry.1 = sequence,
+            None => {
+                if self.sequences.len() == MEMORY {
+                    self.sequences.remove(0);
+                }
+                self.sequences.push((actor.clone(), sequence));
+            }
+        }
+    }
+}
+
+impl Trip {
+    pub(crate) fn new(change: Change, rule: Option<Rule>, until: Wall, deadline: Mono, now: Mono) -> Trip {
+        Trip {
+            reason: change.event.reason.clone(),
+            rule,
+            until,
+            deadline,
+            armed_at: now,
+            steps: Step::ALL.into_iter().map(|s| (s, StepState::Pending)).collect(),
+            retry_at: now,
+            acked: BTreeSet::new(),
+            change,
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! What a trip does, in its order (DESIGN 3.3), and how it ends. A failed step is tried again and never stops the others.
+
+use super::{Core, Isolated, change::Cause, room::Trip, view::StepState};
+use crate::{
+    Command, Entry, EventType, Isolation, Mono, Now, PeerId, RoomId, State, Version,
+    command::{Expired, RoomUpdate},
+    input::{Intent, StepResult},
+    record::IsolationChange,
+    timeline::{Evidence, Rule, Step, What},
+};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
+
+/// A failed step is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A trip to carry out.
+pub(super) struct Order {
+    pub(super) rule: Rule,
+    pub(super) evidence: Option<Evidence>,
+    pub(super) lasts: Duration,
+    pub(super) cause: Cause,
+}
+
+impl Core {
+    pub(super) fn trip(&mut self, now: Now, id: &RoomId, order: Order) {
+        let Order {
+            rule,
+            evidence,
+            lasts,
+            cause,
+        } = order;
+        let Some(version) = self.expire(now, id, EventType::Stuck, Some(rule), lasts, cause, true) else {
+            return;
+        };
+        let until = now.wall + lasts;
+        self.record(
+            now,
+            id,
+            What::Trip {
+                rule,
+                evidence,
+                until,
+                version,
+            },
+        );
+    }
+
+    /// The owner is lost: EXPIRED for everybody, but no kernel cut, since the ports are on another host.
+    pub(super) fn owner_lost(&mut self, now: Now, id: &RoomId, cause: Cause) {
+        let lasts = self.rules.isolation;
+        self.expire(now, id, EventType::OwnerLost, None, lasts, cause, false);
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact of the trip; a struct would only rename them"
+    )]
+    fn expire(
+        &mut self,
+        now: Now,
+        id: &RoomId,
+        event: EventType,
+        rule: Option<Rule>,
+        lasts: Duration,
+        mut cause: Cause,
+        cut: bool,
+    ) -> Option<Version> {
+        let (until, deadline) = (now.wall + lasts, now.mono + lasts);
+        let reason = cause.reason.clone();
+        cause.isolation = IsolationChange::Set(Isolation {
+            room: id.clone(),
+            reason: reason.clone(),
+            until,
+        });
+        let change = self.advance(now, id, event, State::Expired, &cause)?;
+        self.isolations.insert(
+            id.clone(),
+            Isolated {
+                reason,
+                until,
+                deadline,
+            },
+        );
+        let room = self.rooms.get_mut(id)?;
+        let mut trip = Trip::new(change.clone(), rule, until, deadline, now.mono);
+        if !cut {
+            for step in [Step::Journal, Step::Arm, Step::Audit] {
+                trip.steps.insert(
+                    step,
+                    StepState::Done("not needed: the room's ports are on another host".into()),
+                );
+            }
+        }
+        room.trip = Some(trip);
+        if cut {
+            self.out(Command::Journal(Intent {
+                change: change.clone(),
+                deadline,
+                until,
+                stored: false,
+            }));
+            self.arm(now, id);
+        }
+        self.push_expired(id);
+        self.store(change.clone(), cause.reply);
+        self.record_transition(&change);
+        Some(change.record.version)
+    }
+
+    /// Arms the verdict of the trip the room is under; a room the kernel does not know yet gets its slot first.
+    pub(super) fn arm(&mut self, now: Now, id: &RoomId) {
+        if self.rooms.get(id).is_some_and(|r| !r.bound) {
+            self.bind(now, id);
+        }
+        let Some(room) = self.rooms.get(id) else { return };
+        let Some(trip) = &room.trip else { return };
+        let (incarnation, deadline) = (room.record.incarnation, trip.deadline);
+        self.out(Command::Arm {
+            room: id.clone(),
+            incarnation,
+            shadow: false,
+            deadline,
+        });
+    }
+
+    /// Shadow mode: the kernel counts what it would drop. One `would_trip` an episode.
+    pub(super) fn would_trip(
+        &mut self,
+        now: Now,
+        id: &RoomId,
+        rule: Rule,
+        evidence: Evidence,
+        lasts: Duration,
+    ) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        room.watch.would_trip = true;
+        let (incarnation, deadline) = (room.record.incarnation, now.mono + lasts);
+        self.out(Command::Arm {
+            room: id.clone(),
+            incarnation,
+            shadow: true,
+            deadline,
+        });
+        self.record(now, id, What::WouldTrip { rule, evidence });
+    }
+
+    pub(super) fn push_expired(&mut self, id: &RoomId) {
+        let Some(room) = self.rooms.get(id) else { return };
+        let Some(trip) = &room.trip else { return };
+        let expired = Expired {
+            room: id.clone(),
+            incarnation: room.record.incarnation,
+            version: room.record.version,
+            epoch: self.epoch,
+            reason: trip.reason.clone(),
+            isolated_until: trip.until,
+        };
+        self.out(Command::PushExpired(expired));
+    }
+
+    pub(super) fn push_restored(&mut self, id: &RoomId, reason: &str) {
+        if let Some(update) = self.update(id, reason) {
+            self.out(Command::PushRestored(update));
+        }
+    }
+
+    pub(super) fn update(&self, id: &RoomId, reason: &str) -> Option<RoomUpdate> {
+        let record = &self.rooms.get(id)?.record;
+        Some(RoomUpdate {
+            room: id.clone(),
+            incarnation: record.incarnation,
+            state: record.state,
+            version: record.version,
+            epoch: self.epoch,
+            reason: reason.to_string(),
+            trace_id: None,
+        })
+    }
+
+    pub(super) fn step(&mut self, now: Now, result: StepResult) {
+        let StepResult {
+            room: id,
+            incarnation,
+            step,
+            at,
+            result,
+        } = result;
+        let Some(room) = self
+            .rooms
+            .get_mut(&id)
+            .filter(|r| r.record.incarnation == incarnation)
+        else {
+            return;
+        };
+        let Some(trip) = &mut room.trip else { return };
+        let state = match &result {
+            Ok(detail) => StepState::Done(detail.clone()),
+            Err(problem) => {
+                trip.retry_at = now.mono + RETRY;
+                StepState::Failed(problem.clone())
+            }
+        };
+        trip.armed_at = at.unwrap_or(trip.armed_at);
+        let before = trip.steps.insert(step, state.clone());
+        // Said once: a step that fails again and again is one line, and one more when it succeeds.
+        if before.is_none_or(|b| core::mem::discriminant(&b) != core::mem::discriminant(&state)) {
+            self.record(now, &id, What::Step { step, result });
+        }
+    }
+
+    pub(super) fn acked(&mut self, now: Now, id: &RoomId, peer: PeerId, version: Version) {
+        let Some(trip) = self.rooms.get_mut(id).and_then(|r| r.trip.as_mut()) else {
+            return;
+        };
+        let known = trip.change.record.version == version && trip.acked.insert(peer.clone());
+        if known {
+            self.record(now, id, What::Acked { peer });
+        }
+    }
+
+    pub(super) fn first_drop(&mut self, now: Now, id: &RoomId, deadline: Mono, ingress: bool, at: Mono) {
+        let Some(trip) = self.rooms.get(id).and_then(|r| r.trip.as_ref()) else {
+            return;
+        };
+        if trip.deadline == deadline {
+            let after = at.since(trip.armed_at);
+            self.record(now, id, What::FirstDrop { ingress, after });
+        }
+    }
+
+    /// Takes the room out of its trip: verdict, isolation and view. The intent goes when the store has the change.
+    pub(super) fn lift(&mut self, now: Now, id: &RoomId, reason: &str) {
+        self.isolations.remove(id);
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        if room.trip.take().is_none() {
+            return;
+        }
+        let dropped = room.witness.counts().map(|c| c.dropped);
+        self.out(Command::Disarm { room: id.clone() });
+        self.record(
+            now,
+            id,
+            What::Lifted {
+                dropped,
+                reason: reason.into(),
+            },
+        );
+    }
+
+    pub(super) fn end_isolations(&mut self, now: Now) {
+        let over: Vec<RoomId> = self
+            .isolations
+            .iter()
+            .filter(|(_, i)| i.deadline <= now.mono)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            let mut cause = Cause::agent("the isolation is over");
+            cause.isolation = IsolationChange::Clear;
+            self.lift(now, &id, &cause.reason);
+            if self
+                .rooms
+                .get(&id)
+                .is_some_and(|r| r.record.state == State::Expired)
+            {
+                self.destroy(now, &id, EventType::IsolationOver, &cause);
+            }
+        }
+    }
+
+    /// Tries again what failed: changes the store did not take, and failed steps of trips.
+    pub(super) fn retry(&mut self, now: Now) {
+        let mut again: Vec<Command> = Vec::new();
+        let mut steps: Vec<(RoomId, Step)> = Vec::new();
+        for (id, room) in &mut self.rooms {
+            if let Some(front) = room
+                .unstored
+                .front_mut()
+                .filter(|p| p.retry_at.is_some_and(|t| t <= now.mono))
+            {
+                front.retry_at = None;
+                again.push(Command::Commit(front.change.clone()));
+            }
+            if let Some(trip) = room.trip.as_mut().filter(|t| t.retry_at <= now.mono) {
+                let failed = trip
+                    .steps
+                    .iter()
+                    .filter(|(_, s)| matches!(s, StepState::Failed(_)));
+                let failed: Vec<Step> = failed.map(|(s, _)| *s).collect();
+                if !failed.is_empty() {
+                    trip.retry_at = now.mono + RETRY;
+                }
+                steps.extend(failed.into_iter().map(|s| (id.clone(), s)));
+            }
+        }
+        self.commands.extend(again);
+        for (id, step) in steps {
+            self.retry_step(now, &id, step);
+        }
+    }
+
+    fn retry_step(&mut self, now: Now, id: &RoomId, step: Step) {
+        let Some(trip) = self.rooms.get(id).and_then(|r| r.trip.as_ref()) else {
+            return;
+        };
+        let change = trip.change.clone();
+        let (deadline, until, rule) = (trip.deadline, trip.until, trip.rule);
+        match step {
+            Step::Journal => self.out(Command::Journal(Intent {
+                change,
+                deadline,
+                until,
+                stored: false,
+            })),
+            Step::Arm => self.arm(now, id),
+            Step::Push => self.push_expired(id),
+            // The store's own retry is in the room's queue.
+            Step::Store => {}
+            Step::Audit => {
+                let Some(rule) = rule else { return };
+                let version = change.record.version;
+                // The evidence went into the first attempt, which may be in the log; the decision itself must not be lost.
+                let what = What::Trip {
+                    rule,
+                    evidence: None,
+                    until,
+                    version,
+                };
+                self.out(Command::Record(Entry {
+                    room: id.clone(),
+                    incarnation: change.record.incarnation,
+                    at: change.event.timestamp,
+                    what,
+                }));
+            }
+        }
+    }
+}
+
+/// The text of a step that is done, for `explain`.
+pub(super) fn stored_detail(version: Version) -> String {
+    alloc::format!("version {version}")
+}

@@ -1,0 +1,143 @@
+//! The kernel's testimony on a room: samples of its counters over the window.
+
+use crate::{Incarnation, Mono, input::Counts, timeline::Testimony};
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+/// Samples kept per room; the window is divided so that they suffice whatever the sampling rate.
+const SAMPLES: u32 = 12;
+
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    incarnation: Incarnation,
+    /// Older samples, at least a twelfth of the window apart.
+    past: VecDeque<(Mono, Counts)>,
+    latest: Option<(Mono, Counts)>,
+    last_rtp: Option<Mono>,
+}
+
+impl Witness {
+    /// Takes a sample. Counters of another life, or that went back, start the testimony anew.
+    pub(crate) fn push(&mut self, now: Mono, incarnation: Incarnation, counts: &Counts, window: Duration) {
+        let restarted = match &self.latest {
+            Some((_, last)) => {
+                incarnation != self.incarnation
+                    || counts.rtp_in < last.rtp_in
+                    || counts.rtp_out < last.rtp_out
+            }
+            None => true,
+        };
+        if restarted {
+            *self = Witness {
+                incarnation,
+                ..Witness::default()
+            };
+        }
+        let moved = self
+            .latest
+            .as_ref()
+            .is_some_and(|(_, last)| last.rtp_in + last.rtp_out < counts.rtp_in + counts.rtp_out);
+        if moved {
+            self.last_rtp = Some(now);
+        }
+        self.thin(now, window);
+        self.latest = Some((now, counts.clone()));
+    }
+
+    fn thin(&mut self, now: Mono, window: Duration) {
+        if let Some((at, counts)) = self.latest.take()
+            && self
+                .past
+                .back()
+                .is_none_or(|(t, _)| at.since(*t) >= window / SAMPLES)
+        {
+            self.past.push_back((at, counts));
+        }
+        // The newest sample that is a whole window old is the base; what is older than it has served.
+        while self.past.get(1).is_some_and(|(t, _)| now.since(*t) >= window) {
+            self.past.pop_front();
+        }
+    }
+
+    /// What the counters say about the last `window`; `None` when the latest sample is older than `fresh`.
+    pub(crate) fn testimony(&self, now: Mono, window: Duration, fresh: Duration) -> Option<Testimony> {
+        let (at, latest) = self.latest.as_ref().filter(|(at, _)| now.since(*at) <= fresh)?;
+        let (from, base) = self.past.front().map_or((*at, latest), |(t, c)| (*t, c));
+        Some(Testimony {
+            window: now.since(from).min(window.max(at.since(from))),
+            rtp_in: latest.rtp_in.saturating_sub(base.rtp_in),
+            rtp_out: latest.rtp_out.saturating_sub(base.rtp_out),
+            saw_egress: latest.rtp_out > 0,
+        })
+    }
+
+    /// The latest counters.
+    pub(crate) fn counts(&self) -> Option<&Counts> {
+        self.latest.as_ref().map(|(_, c)| c)
+    }
+
+    /// When RTP was last seen to move.
+    pub(crate) fn last_rtp(&self) -> Option<Mono> {
+        self.last_rtp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(25);
+
+    fn at(s: u64) -> Mono {
+        Mono(s * 1_000_000_000)
+    }
+
+    fn counts(rtp_in: u64, rtp_out: u64) -> Counts {
+        Counts {
+            rtp_in,
+            rtp_out,
+            ..Counts::default()
+        }
+    }
+
+    fn sampled(every: u64, until: u64, f: impl Fn(u64) -> Counts) -> Witness {
+        let mut w = Witness::default();
+        for s in (0..=until).step_by(usize::try_from(every).unwrap()) {
+            w.push(at(s), Incarnation(1), &f(s), WINDOW);
+        }
+        w
+    }
+
+    #[test]
+    fn traffic_before_the_window_is_not_in_the_testimony() {
+        // 50 packets a second until second 60, then silence.
+        let w = sampled(5, 90, |s| counts(s.min(60) * 50, s.min(60) * 50));
+        let t = w.testimony(at(90), WINDOW, Duration::from_secs(10)).unwrap();
+        assert_eq!((t.rtp_in, t.rtp_out, t.saw_egress), (0, 0, true));
+        assert_eq!(t.window, WINDOW);
+    }
+
+    #[test]
+    fn the_window_is_the_same_however_often_the_counters_are_read() {
+        for every in [1, 5] {
+            let w = sampled(every, 100, |s| counts(s * 50, 0));
+            let t = w.testimony(at(100), WINDOW, Duration::from_secs(10)).unwrap();
+            assert!((1250..=1400).contains(&t.rtp_in), "{t:?}");
+            assert!(w.past.len() <= 14, "{} samples", w.past.len());
+        }
+    }
+
+    #[test]
+    fn counters_that_were_not_read_lately_say_nothing() {
+        let w = sampled(5, 50, |s| counts(s, s));
+        assert_eq!(w.testimony(at(61), WINDOW, Duration::from_secs(10)), None);
+    }
+
+    #[test]
+    fn counters_of_another_life_start_the_testimony_anew() {
+        let mut w = sampled(5, 50, |s| counts(s, s));
+        w.push(at(51), Incarnation(2), &counts(3, 0), WINDOW);
+        let t = w.testimony(at(51), WINDOW, Duration::from_secs(10)).unwrap();
+        assert_eq!((t.rtp_in, t.rtp_out, t.saw_egress), (0, 0, false));
+    }
+}
