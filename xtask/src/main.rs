@@ -52,7 +52,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
 /// The eBPF object, with the tools that its build needs.
 fn build_ebpf(root: &Path, progress: &Progress) -> anyhow::Result<PathBuf> {
     setup::build_tools(root, progress)?;
-    progress.step("eBPF programs", || ebpf::build(root))
+    progress.section("eBPF programs", || ebpf::build(root))
 }
 
 /// The workspace: the folder above this crate.

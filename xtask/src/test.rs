@@ -46,7 +46,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::R
 
 /// Runs one part, its output shown as it comes.
 fn run_part(root: &Path, part: &Part, filter: Option<&str>, options: &Test) -> anyhow::Result<Summary> {
-    let mut command = part.command();
+    let mut command = part.command(if options.full { 4 * BUDGET } else { BUDGET });
     // Else the tests would build it themselves, with other features, and the dependencies once more.
     command.env("XTASK_VOICE_AGENT", command::built(root, "voice-agent"));
     command

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 /// What is quick and what all else stands on comes first; a crate that is not here comes last.
@@ -55,12 +56,13 @@ impl Part {
         }
     }
 
-    /// Run as cargo would: in the folder of its crate.
-    pub(super) fn command(&self) -> Command {
-        let mut run = self.run.iter();
-        let mut command = Command::new(run.next().map_or("", String::as_str));
+    /// Run as cargo would, in the folder of its crate, and stopped after `limit`: a test that hangs is a failure.
+    pub(super) fn command(&self, limit: Duration) -> Command {
+        let mut command = Command::new("timeout");
         command
-            .args(run)
+            .args(["--foreground", "--kill-after=10"])
+            .arg(limit.as_secs().to_string())
+            .args(&self.run)
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder);
         command
@@ -100,7 +102,7 @@ impl Part {
 
     /// How many of its tests a filter leaves.
     fn tests(&self, filter: Option<&str>, extra: &[String]) -> anyhow::Result<usize> {
-        let mut list = self.command();
+        let mut list = self.command(Duration::from_secs(60));
         list.args(filter).args(["--list", "--format=terse"]).args(extra);
         Ok(command::quiet(&mut list)?
             .lines()

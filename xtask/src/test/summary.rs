@@ -2,6 +2,9 @@
 
 use std::process::ExitStatus;
 
+/// How `timeout` says that it had to stop a program.
+const TIMED_OUT: i32 = 124;
+
 /// What one or more test binaries said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
@@ -28,13 +31,15 @@ impl Summary {
         }
     }
 
-    /// Reads how the binary ended. One that fails without having counted a failure crashed: that is a failure too.
+    /// Reads how the binary ended. One that hung is a failure, and so is one that fails without having counted any.
     pub(super) fn end(&mut self, status: ExitStatus) {
-        if !status.success() && self.failed == 0 {
-            self.failed += 1;
-            self.problems
-                .push(format!("the test binary ended without a result ({status})"));
-        }
+        let problem = match status.code() {
+            Some(TIMED_OUT) => "the test binary hung and was stopped".to_string(),
+            _ if status.success() || self.failed > 0 => return,
+            _ => format!("the test binary ended without a result ({status})"),
+        };
+        self.failed += 1;
+        self.problems.push(problem);
     }
 
     /// Adds another's numbers.
@@ -130,6 +135,13 @@ mod tests {
     fn a_counted_failure_is_not_counted_again_by_the_exit_code() {
         let mut summary = read("test result: FAILED. 0 passed; 2 failed; 0 ignored\n");
         summary.end(ExitStatus::from_raw(101 << 8));
+        assert_eq!(summary.failed, 2);
+    }
+
+    #[test]
+    fn a_binary_that_hangs_after_a_failure_counts_besides_it() {
+        let mut summary = read("test a ... FAILED\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n");
+        summary.end(ExitStatus::from_raw(TIMED_OUT << 8));
         assert_eq!(summary.failed, 2);
     }
 
