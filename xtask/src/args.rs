@@ -56,7 +56,7 @@ pub(crate) struct Test {
     /// Only a part: a crate (voice-room), a test file (tests/NAME.rs), "docs", or else tests whose name contains NAME
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Option<String>,
-    /// Also what takes longer (tests marked #[ignore])
+    /// Also what takes longer (the tests marked as ignored)
     #[arg(long)]
     pub(crate) full: bool,
     /// Handed to every test binary, as after `cargo test --`

@@ -27,7 +27,7 @@ fn is_root() -> anyhow::Result<bool> {
 pub(crate) fn require_root(task: &str) -> anyhow::Result<()> {
     if !is_root()? {
         return Err(Missing(format!(
-            "{task} needs root, for network namespaces and BPF; run: sudo env \"PATH=$PATH\" cargo xtask {task}"
+            "{task} needs root, for network namespaces and BPF; run: sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask {task}"
         ))
         .into());
     }
