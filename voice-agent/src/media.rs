@@ -1,1 +1,3 @@
-//! stub
+//! Adapters that learn rooms from a media server and tell them to the driver.
+
+pub mod janus;

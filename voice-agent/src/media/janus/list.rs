@@ -1,0 +1,97 @@
+//! The liveness of the adapter: a listing each heartbeat, and the watch that tells when none is answered any more.
+//! A failed listing is never made up for from memory: no listing, no heartbeat.
+
+use super::{Shared, admin::AdminError, counters, listing::Asker, rooms::Listing};
+use crate::driver::Stopped;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use voice_room::Input;
+
+/// Between two listings that were asked for before their time.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why there is no listing.
+#[derive(Debug, thiserror::Error)]
+enum ListingError {
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("the listing took longer than {} ms", .0.as_millis())]
+    TooLong(Duration),
+}
+
+/// Lists at start, each heartbeat, and when asked to. Ends when the driver has.
+pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) {
+    let mut ticks = interval(heartbeat);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counted = shared.counters.all();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.list_now.notified() => {}
+        }
+        shared.known.lock().await.rooms.listing_begins();
+        // Two heartbeats: what takes longer comes too late to keep the source from being lost.
+        let within = heartbeat * 2;
+        let listing = match timeout(within, asker.everything()).await {
+            Ok(listing) => listing.map_err(ListingError::from),
+            Err(_) => Err(ListingError::TooLong(within)),
+        };
+        if let Err(Stopped) = take(&shared, listing).await {
+            return;
+        }
+        counted = counters::log_risen(&shared.counters, &counted);
+        sleep(PAUSE).await;
+    }
+}
+
+async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result<(), Stopped> {
+    let mut known = shared.known.lock().await;
+    match listing {
+        Ok(listing) => {
+            if known.failed {
+                tracing::info!(
+                    participants = listing.participants.len(),
+                    "janus: listing answered again"
+                );
+            }
+            (known.listed_at, known.failed, known.lost) = (Instant::now(), false, false);
+            let inputs = known.rooms.listed(listing);
+            shared.teller.tell(inputs).await
+        }
+        Err(error) => {
+            counters::count(&shared.counters.listings_failed);
+            if !known.failed {
+                tracing::warn!(%error, "janus: listing failed; no heartbeats until one is answered");
+            }
+            known.failed = true;
+            Ok(())
+        }
+    }
+}
+
+/// Tells once that the source is lost when no listing was answered for 2.5 heartbeats. A listing must have failed in
+/// that time: an agent that was frozen itself has heard nothing either, and asks first.
+pub(super) async fn watch(shared: Shared, heartbeat: Duration) {
+    let source = super::source();
+    let patience = heartbeat * 5 / 2;
+    let mut due = Instant::now() + patience;
+    loop {
+        sleep_until(due).await;
+        let mut known = shared.known.lock().await;
+        due = known.listed_at + patience;
+        if due > Instant::now() {
+            continue;
+        }
+        due = Instant::now() + heartbeat;
+        if known.failed && !known.lost {
+            known.lost = true;
+            tracing::warn!(%source, silent_ms = known.listed_at.elapsed().as_millis(), "janus: source lost");
+            if let Err(Stopped) = shared.teller.tell(vec![Input::SourceLost(source.clone())]).await {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

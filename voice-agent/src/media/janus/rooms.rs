@@ -1,0 +1,301 @@
+//! The pure half of the adapter: what Janus says, as inputs of the core. It remembers who is in which room, so that a
+//! timeout finds its rooms, the host's leaving is told from a guest's, and a listing can be compared with the events.
+//! Nothing here judges life: a room is served when a listing or its handle just said so.
+
+use super::wire::{Event, Participant};
+use std::collections::{BTreeMap, BTreeSet};
+use voice_room::{
+    ClientId, Input, Port, RoomId, SourceId,
+    input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
+    timeline::Actor,
+};
+
+/// How many leavings are remembered while a listing is under way. What exceeds it, the next listing repairs.
+const LEFT_BOUND: usize = 4096;
+
+/// A full answer of Janus: who is in which room, and which rooms there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Every participant that is not idle.
+    pub participants: Vec<Participant>,
+    /// The rooms the plugin lists, also empty ones; private rooms are known by their participants only.
+    pub rooms: Vec<RoomId>,
+}
+
+/// The rooms of one Janus.
+#[derive(Debug)]
+pub struct Rooms {
+    source: SourceId,
+    rooms: BTreeMap<RoomId, Room>,
+    /// Counts listings. A participant seen first while one is under way may be missing in it.
+    listing: u64,
+    /// Who left while a listing is under way and may still stand in it.
+    left: BTreeSet<(RoomId, ClientId)>,
+}
+
+/// One room with the one who joined first: Janus itself knows no host.
+#[derive(Debug)]
+struct Room {
+    host: ClientId,
+    host_gone: bool,
+    members: BTreeMap<ClientId, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    session: u64,
+    handle: u64,
+    port: Option<Port>,
+    /// The listing that was the latest when it was seen first.
+    since: u64,
+}
+
+impl Rooms {
+    /// Nothing known yet.
+    pub fn new(source: SourceId) -> Rooms {
+        Rooms {
+            source,
+            rooms: BTreeMap::new(),
+            listing: 0,
+            left: BTreeSet::new(),
+        }
+    }
+
+    /// A listing is about to be asked for. What events say until it is answered is newer than it.
+    pub fn listing_begins(&mut self) {
+        self.listing += 1;
+        self.left.clear();
+    }
+
+    /// A whole listing was answered: the heartbeat of every room in it, then what the events had not told.
+    pub fn listed(&mut self, mut listing: Listing) -> Vec<Input> {
+        // The first joiner among those present has the oldest handle.
+        listing.participants.sort_by_key(|p| p.created);
+        let mut told = Vec::new();
+        let mut seen = BTreeSet::new();
+        for participant in listing.participants {
+            let key = (participant.room.clone(), participant.id.clone());
+            if !self.left.contains(&key) {
+                seen.insert(key);
+                told.extend(self.seen(participant));
+            }
+        }
+        told.extend(self.still_empty());
+        told.extend(self.missing(&seen));
+        told.insert(0, self.heartbeat(listing.rooms));
+        told
+    }
+
+    /// `handle_info` was asked because of an event, and this participant is in its room.
+    pub fn looked(&mut self, participant: Participant) -> Vec<Input> {
+        let room = participant.room.clone();
+        self.left.remove(&(room.clone(), participant.id.clone()));
+        let told = self.seen(participant);
+        let served = self.rooms.get(&room).map(|known| served(&room, known));
+        let heartbeat = Input::Heartbeat(Heartbeat {
+            source: self.source.clone(),
+            rooms: served.into_iter().collect(),
+            capacity: None,
+        });
+        std::iter::once(heartbeat).chain(told).collect()
+    }
+
+    /// An event that needs no question.
+    pub fn happened(&mut self, event: Event) -> Vec<Input> {
+        match event {
+            Event::Look { .. } => Vec::new(),
+            Event::Left {
+                room,
+                id,
+                handle,
+                why,
+            } => {
+                let member = self.rooms.get(&room).and_then(|known| known.members.get(&id));
+                let other = |member: &Member| handle.is_some_and(|handle| handle != member.handle);
+                if member.is_some_and(other) {
+                    return Vec::new();
+                }
+                self.remember_left(&room, &id);
+                self.leave(&room, &id, &why)
+            }
+            Event::RoomDestroyed(room) => self.leave_all("the room was destroyed", |r, _| *r == room),
+            Event::SessionOver { session, why } => self.leave_all(&why, |_, m| m.session == session),
+            Event::Detached { handle } => {
+                self.leave_all("its handle was detached", |_, m| m.handle == handle)
+            }
+        }
+    }
+
+    /// The core answered NO_ACTIVE_USER with something that will not change by asking again.
+    pub fn settled(&mut self, room: &RoomId) {
+        if self.rooms.get(room).is_some_and(|known| known.members.is_empty()) {
+            self.rooms.remove(room);
+        }
+    }
+
+    /// Takes a participant that is in its room: it joins, or is still there.
+    fn seen(&mut self, participant: Participant) -> Vec<Input> {
+        let Participant {
+            room,
+            id,
+            session,
+            handle,
+            port,
+            ..
+        } = participant;
+        let mut told = Vec::new();
+        let since = self.listing;
+        let new_room = !self.rooms.contains_key(&room);
+        let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room {
+            host: id.clone(),
+            host_gone: false,
+            members: BTreeMap::new(),
+        });
+        let is_host = entry.host == id;
+        let returns = is_host && std::mem::take(&mut entry.host_gone);
+        let old = entry.members.get(&id).map(|member| member.since);
+        let member = Member {
+            session,
+            handle,
+            port,
+            since: old.unwrap_or(since),
+        };
+        entry.members.insert(id.clone(), member);
+        if new_room {
+            told.push(self.start_live(&room, &id));
+        } else if returns {
+            told.push(self.host_return(&room, &id));
+        }
+        let what = old.map_or(ClientAct::Join, |_| ClientAct::Keepalive);
+        told.push(self.client(&room, &id, what, is_host));
+        told
+    }
+
+    /// Those known before the listing began and not in it have left without an event.
+    fn missing(&mut self, seen: &BTreeSet<(RoomId, ClientId)>) -> Vec<Input> {
+        let latest = self.listing;
+        self.leave_all_by("it is no longer listed", |room, id, member| {
+            member.since < latest && !seen.contains(&(room.clone(), id.clone()))
+        })
+    }
+
+    fn leave_all(&mut self, why: &str, gone: impl Fn(&RoomId, &Member) -> bool) -> Vec<Input> {
+        self.leave_all_by(why, |room, _, member| gone(room, member))
+    }
+
+    fn leave_all_by(&mut self, why: &str, gone: impl Fn(&RoomId, &ClientId, &Member) -> bool) -> Vec<Input> {
+        let mut going = Vec::new();
+        for (room, known) in &self.rooms {
+            let members = known.members.iter().filter(|(id, m)| gone(room, id, m));
+            going.extend(members.map(|(id, _)| (room.clone(), id.clone())));
+        }
+        let mut told = Vec::new();
+        for (room, id) in going {
+            self.remember_left(&room, &id);
+            told.extend(self.leave(&room, &id, why));
+        }
+        told
+    }
+
+    fn remember_left(&mut self, room: &RoomId, id: &ClientId) {
+        if self.left.len() < LEFT_BOUND {
+            self.left.insert((room.clone(), id.clone()));
+        }
+    }
+
+    fn leave(&mut self, room: &RoomId, id: &ClientId, why: &str) -> Vec<Input> {
+        let Some(known) = self.rooms.get_mut(room) else {
+            return Vec::new();
+        };
+        if known.members.remove(id).is_none() {
+            return Vec::new();
+        }
+        let is_host = known.host == *id;
+        known.host_gone |= is_host;
+        let empty = known.members.is_empty();
+        let mut told = vec![self.client(room, id, ClientAct::Leave, is_host)];
+        if is_host {
+            let reason = format!("host {id}: {why}");
+            told.push(self.request(room, Ask::HostDisconnect { reason }));
+        }
+        if empty {
+            told.push(self.request(room, Ask::NoActiveUser));
+        }
+        told
+    }
+
+    /// The core refuses NO_ACTIVE_USER until its own facts agree, so an empty room is asked for again.
+    fn still_empty(&self) -> Vec<Input> {
+        let empty = self.rooms.iter().filter(|(_, known)| known.members.is_empty());
+        empty
+            .map(|(room, _)| self.request(room, Ask::NoActiveUser))
+            .collect()
+    }
+
+    fn heartbeat(&self, listed: Vec<RoomId>) -> Input {
+        let live = self.rooms.iter().filter(|(_, known)| !known.members.is_empty());
+        let mut rooms: BTreeMap<RoomId, Served> =
+            live.map(|(room, r)| (room.clone(), served(room, r))).collect();
+        for room in listed {
+            rooms.entry(room).or_insert_with_key(|room| Served {
+                room: room.clone(),
+                ports: Vec::new(),
+                participants: 0,
+                host: None,
+            });
+        }
+        Input::Heartbeat(Heartbeat {
+            source: self.source.clone(),
+            rooms: rooms.into_values().collect(),
+            capacity: None,
+        })
+    }
+
+    fn client(&self, room: &RoomId, client: &ClientId, what: ClientAct, is_host: bool) -> Input {
+        Input::Client(ClientFact {
+            room: room.clone(),
+            client: client.clone(),
+            what,
+            is_host,
+            actor: Actor::Source(self.source.clone()),
+            incarnation: None,
+            reply: None,
+        })
+    }
+
+    fn start_live(&self, room: &RoomId, host: &ClientId) -> Input {
+        let (host, credential) = (Some(host.clone()), Credential::Trusted);
+        self.request(room, Ask::StartLive { host, credential })
+    }
+
+    fn host_return(&self, room: &RoomId, host: &ClientId) -> Input {
+        let (host, credential) = (Some(host.clone()), Credential::Trusted);
+        self.request(room, Ask::HostReturn { host, credential })
+    }
+
+    fn request(&self, room: &RoomId, ask: Ask) -> Input {
+        Input::Request(Request {
+            room: room.clone(),
+            ask,
+            actor: Actor::Source(self.source.clone()),
+            op_id: None,
+            incarnation: None,
+            sequence: None,
+            trace_id: None,
+            reply: None,
+        })
+    }
+}
+
+fn served(room: &RoomId, known: &Room) -> Served {
+    let ports: BTreeSet<Port> = known.members.values().filter_map(|member| member.port).collect();
+    Served {
+        room: room.clone(),
+        ports: ports.into_iter().collect(),
+        participants: u32::try_from(known.members.len()).unwrap_or(u32::MAX),
+        host: Some(known.host.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

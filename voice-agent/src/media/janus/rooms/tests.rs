@@ -1,0 +1,363 @@
+//! Inputs compared: what the core is told for each thing Janus says.
+
+use super::*;
+
+fn source() -> SourceId {
+    SourceId::new("janus").unwrap()
+}
+
+fn room_id(room: &str) -> RoomId {
+    RoomId::new(room).unwrap()
+}
+
+fn client_id(id: &str) -> ClientId {
+    ClientId::new(id).unwrap()
+}
+
+/// Handle, session and creation time are derived from the id, the port from the last two digits.
+fn participant(room: &str, id: &str) -> Participant {
+    let number: u64 = id.parse().unwrap();
+    Participant {
+        room: room_id(room),
+        id: client_id(id),
+        session: number + 1_000_000,
+        handle: number + 2_000_000,
+        created: number,
+        port: Some(Port(50000 + u16::try_from(number % 100).unwrap() * 2)),
+    }
+}
+
+fn served(room: &str, ports: &[u16], participants: u32, host: Option<&str>) -> Served {
+    Served {
+        room: room_id(room),
+        ports: ports.iter().copied().map(Port).collect(),
+        participants,
+        host: host.map(client_id),
+    }
+}
+
+fn heartbeat(rooms: impl Into<Vec<Served>>) -> Input {
+    Input::Heartbeat(Heartbeat {
+        source: source(),
+        rooms: rooms.into(),
+        capacity: None,
+    })
+}
+
+fn fact(room: &str, id: &str, what: ClientAct, is_host: bool) -> Input {
+    Input::Client(ClientFact {
+        room: room_id(room),
+        client: client_id(id),
+        what,
+        is_host,
+        actor: Actor::Source(source()),
+        incarnation: None,
+        reply: None,
+    })
+}
+
+fn ask(room: &str, ask: Ask) -> Input {
+    Input::Request(Request {
+        room: room_id(room),
+        ask,
+        actor: Actor::Source(source()),
+        op_id: None,
+        incarnation: None,
+        sequence: None,
+        trace_id: None,
+        reply: None,
+    })
+}
+
+fn start_live(room: &str, host: &str) -> Input {
+    let (host, credential) = (Some(client_id(host)), Credential::Trusted);
+    ask(room, Ask::StartLive { host, credential })
+}
+
+fn host_return(room: &str, host: &str) -> Input {
+    let (host, credential) = (Some(client_id(host)), Credential::Trusted);
+    ask(room, Ask::HostReturn { host, credential })
+}
+
+fn host_gone(room: &str, reason: &str) -> Input {
+    let reason = reason.into();
+    ask(room, Ask::HostDisconnect { reason })
+}
+
+fn left(room: &str, id: &str) -> Event {
+    Event::Left {
+        room: room_id(room),
+        id: client_id(id),
+        handle: None,
+        why: "it left the room".into(),
+    }
+}
+
+fn listing(participants: &[Participant], rooms: &[&str]) -> Listing {
+    Listing {
+        participants: participants.to_vec(),
+        rooms: rooms.iter().map(|room| room_id(room)).collect(),
+    }
+}
+
+/// Host 1 and guest 2 in room A, learned by events.
+fn two_in_a() -> Rooms {
+    let mut rooms = Rooms::new(source());
+    rooms.looked(participant("A", "1"));
+    rooms.looked(participant("A", "2"));
+    rooms
+}
+
+use ClientAct::{Join, Keepalive, Leave};
+
+#[test]
+fn the_first_to_join_makes_the_room_known_with_its_port_before_anything_else_and_is_the_host() {
+    let mut rooms = Rooms::new(source());
+    let told = rooms.looked(participant("A", "1"));
+    let expected = [
+        heartbeat([served("A", &[50002], 1, Some("1"))]),
+        start_live("A", "1"),
+        fact("A", "1", Join, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_guest_that_joins_is_told_with_every_port_of_its_room_and_no_other_room() {
+    let mut rooms = two_in_a();
+    rooms.looked(participant("B", "5"));
+    let told = rooms.looked(participant("A", "3"));
+    let expected = [
+        heartbeat([served("A", &[50002, 50004, 50006], 3, Some("1"))]),
+        fact("A", "3", Join, false),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_participant_whose_port_becomes_known_later_does_not_join_twice() {
+    let mut rooms = Rooms::new(source());
+    rooms.looked(Participant {
+        port: None,
+        ..participant("A", "1")
+    });
+    let told = rooms.looked(participant("A", "1"));
+    let expected = [
+        heartbeat([served("A", &[50002], 1, Some("1"))]),
+        fact("A", "1", Keepalive, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_listing_at_start_tells_every_room_and_takes_the_oldest_handle_for_the_host() {
+    let mut rooms = Rooms::new(source());
+    rooms.listing_begins();
+    let found = [
+        participant("A", "3"),
+        participant("A", "2"),
+        participant("B", "4"),
+    ];
+    let told = rooms.listed(listing(&found, &["A", "B", "C"]));
+    let expected = [
+        heartbeat([
+            served("A", &[50004, 50006], 2, Some("2")),
+            served("B", &[50008], 1, Some("4")),
+            served("C", &[], 0, None),
+        ]),
+        start_live("A", "2"),
+        fact("A", "2", Join, true),
+        fact("A", "3", Join, false),
+        start_live("B", "4"),
+        fact("B", "4", Join, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn each_listing_keeps_the_clients_that_are_in_it_alive() {
+    let mut rooms = two_in_a();
+    rooms.listing_begins();
+    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    let expected = [
+        heartbeat([served("A", &[50002, 50004], 2, Some("1"))]),
+        fact("A", "1", Keepalive, true),
+        fact("A", "2", Keepalive, false),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn an_answered_listing_without_rooms_is_a_heartbeat_that_leaves_all_of_them_out() {
+    let mut rooms = Rooms::new(source());
+    rooms.listing_begins();
+    assert_eq!(rooms.listed(Listing::default()), [heartbeat([])]);
+}
+
+#[test]
+fn a_room_whose_participants_all_went_idle_is_listed_with_none() {
+    let mut rooms = two_in_a();
+    rooms.listing_begins();
+    let told = rooms.listed(listing(&[], &["A"]));
+    let expected = [
+        heartbeat([served("A", &[], 0, None)]),
+        fact("A", "1", Leave, true),
+        host_gone("A", "host 1: it is no longer listed"),
+        fact("A", "2", Leave, false),
+        ask("A", Ask::NoActiveUser),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_host_that_leaves_disconnects_and_a_guest_that_leaves_does_not() {
+    let mut rooms = two_in_a();
+    assert_eq!(rooms.happened(left("A", "2")), [fact("A", "2", Leave, false)]);
+    let mut rooms = two_in_a();
+    let expected = [
+        fact("A", "1", Leave, true),
+        host_gone("A", "host 1: it left the room"),
+    ];
+    assert_eq!(rooms.happened(left("A", "1")), expected);
+}
+
+#[test]
+fn a_session_that_times_out_ends_the_host_once_however_many_events_say_so() {
+    let mut rooms = two_in_a();
+    let why = "its session timed out".to_owned();
+    let told = rooms.happened(Event::SessionOver {
+        session: 1_000_001,
+        why,
+    });
+    let expected = [
+        fact("A", "1", Leave, true),
+        host_gone("A", "host 1: its session timed out"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(rooms.happened(left("A", "1")), []);
+    assert_eq!(rooms.happened(Event::Detached { handle: 2_000_001 }), []);
+}
+
+#[test]
+fn a_detached_handle_ends_its_participant() {
+    let mut rooms = two_in_a();
+    let told = rooms.happened(Event::Detached { handle: 2_000_001 });
+    let expected = [
+        fact("A", "1", Leave, true),
+        host_gone("A", "host 1: its handle was detached"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_last_to_leave_asks_for_the_end_and_each_listing_asks_again_until_it_is_settled() {
+    let mut rooms = two_in_a();
+    rooms.happened(left("A", "1"));
+    let expected = [fact("A", "2", Leave, false), ask("A", Ask::NoActiveUser)];
+    assert_eq!(rooms.happened(left("A", "2")), expected);
+    for _ in 0..2 {
+        rooms.listing_begins();
+        let expected = [
+            heartbeat([served("A", &[], 0, None)]),
+            ask("A", Ask::NoActiveUser),
+        ];
+        assert_eq!(rooms.listed(listing(&[], &["A"])), expected);
+    }
+    rooms.settled(&room_id("A"));
+    rooms.listing_begins();
+    assert_eq!(rooms.listed(listing(&[], &[])), [heartbeat([])]);
+}
+
+#[test]
+fn the_end_of_an_empty_room_does_not_forget_one_that_was_joined_meanwhile() {
+    let mut rooms = two_in_a();
+    rooms.settled(&room_id("A"));
+    assert_eq!(rooms.happened(left("A", "2")), [fact("A", "2", Leave, false)]);
+}
+
+#[test]
+fn the_host_that_joins_again_returns_and_a_new_life_after_the_end_has_a_new_host() {
+    let mut rooms = two_in_a();
+    rooms.happened(left("A", "1"));
+    let told = rooms.looked(participant("A", "1"));
+    assert_eq!(told[1..], [host_return("A", "1"), fact("A", "1", Join, true)]);
+
+    rooms.happened(left("A", "1"));
+    rooms.happened(left("A", "2"));
+    rooms.settled(&room_id("A"));
+    let told = rooms.looked(participant("A", "2"));
+    assert_eq!(told[1..], [start_live("A", "2"), fact("A", "2", Join, true)]);
+}
+
+#[test]
+fn a_destroyed_room_loses_all_its_participants_and_no_other_room_does() {
+    let mut rooms = two_in_a();
+    rooms.looked(participant("B", "5"));
+    let told = rooms.happened(Event::RoomDestroyed(room_id("A")));
+    let expected = [
+        fact("A", "1", Leave, true),
+        host_gone("A", "host 1: the room was destroyed"),
+        fact("A", "2", Leave, false),
+        ask("A", Ask::NoActiveUser),
+    ];
+    assert_eq!(told, expected);
+    rooms.listing_begins();
+    let told = rooms.listed(listing(&[participant("B", "5")], &["B"]));
+    assert_eq!(told[0], heartbeat([served("B", &[50010], 1, Some("5"))]));
+}
+
+#[test]
+fn who_joined_while_a_listing_was_under_way_is_not_missing_in_it_but_in_the_next() {
+    let mut rooms = Rooms::new(source());
+    rooms.listing_begins();
+    rooms.looked(participant("A", "1"));
+    let told = rooms.listed(listing(&[], &[]));
+    assert_eq!(told, [heartbeat([served("A", &[50002], 1, Some("1"))])]);
+    rooms.listing_begins();
+    let told = rooms.listed(listing(&[], &[]));
+    assert_eq!(told[..2], [heartbeat([]), fact("A", "1", Leave, true)]);
+}
+
+#[test]
+fn who_left_while_a_listing_was_under_way_does_not_come_back_with_it() {
+    let mut rooms = two_in_a();
+    rooms.listing_begins();
+    rooms.happened(left("A", "2"));
+    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    let expected = [
+        heartbeat([served("A", &[50002], 1, Some("1"))]),
+        fact("A", "1", Keepalive, true),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_late_leave_of_an_old_handle_does_not_end_the_new_one() {
+    let mut rooms = two_in_a();
+    rooms.listing_begins();
+    let late = Event::Left {
+        room: room_id("A"),
+        id: client_id("2"),
+        handle: Some(7),
+        why: "it left the room".into(),
+    };
+    assert_eq!(rooms.happened(late), []);
+    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    assert_eq!(told[0], heartbeat([served("A", &[50002, 50004], 2, Some("1"))]));
+}
+
+#[test]
+fn events_about_the_unknown_change_nothing() {
+    let mut rooms = two_in_a();
+    assert_eq!(rooms.happened(left("B", "1")), []);
+    assert_eq!(rooms.happened(left("A", "9")), []);
+    assert_eq!(rooms.happened(Event::RoomDestroyed(room_id("B"))), []);
+    assert_eq!(rooms.happened(Event::Detached { handle: 9 }), []);
+    assert_eq!(
+        rooms.happened(Event::Look {
+            session: 1,
+            handle: 1
+        }),
+        []
+    );
+}
