@@ -19,6 +19,7 @@ pub mod telemetry;
 #[expect(
     missing_docs,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated code; the .proto files are documented"
 )]
 pub mod proto {

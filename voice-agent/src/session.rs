@@ -1,1 +1,134 @@
-//! The gRPC stream to gateways, signalling and media servers.
+//! The gRPC stream to gateways, signalling and media servers: who serves which room, pushes, keepalive, admission.
+//!
+//! Everything a peer says is checked here and told to the driver as facts and requests; what becomes of them is the
+//! core's to decide. docs/PROTOCOL.md is the same, from the peer's side.
+
+pub mod client;
+mod hub;
+mod keepalive;
+mod ledger;
+mod outgoing;
+mod peer;
+mod served;
+mod server;
+mod stream;
+mod translate;
+mod wire;
+
+pub use peer::Role;
+pub use server::SessionError;
+
+use crate::{config::SessionConfig, driver::Handle};
+use hub::Hub;
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use voice_room::{
+    Epoch, NodeName, PeerId, Wall,
+    command::{Expired, RoomUpdate},
+};
+
+/// The one version of the protocol that is spoken.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// All sessions of this agent. Cheap to clone: the gRPC service and the driver share it.
+#[derive(Debug, Clone)]
+pub struct Sessions(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    node: NodeName,
+    epoch: Epoch,
+    ports: RangeInclusive<u16>,
+    ping_every: Duration,
+    pong_within: Duration,
+    max_peers: usize,
+    hub: Mutex<Hub>,
+    /// Every stream's task, and nothing else.
+    tasks: TaskTracker,
+    /// Streams open now, those without a Hello included.
+    open: AtomicUsize,
+}
+
+/// One connected peer, for people and programs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PeerView {
+    /// Who.
+    pub peer: PeerId,
+    /// What it is.
+    pub role: Role,
+    /// Its node tag; may be empty.
+    pub tag: String,
+    /// Its load weight, if it told one.
+    pub weight: Option<u32>,
+    /// Since when this stream is open.
+    pub since: Wall,
+    /// How many rooms it serves.
+    pub rooms: usize,
+    /// How many STATE_EXPIRED it has not acknowledged.
+    pub pending: usize,
+}
+
+impl Sessions {
+    /// Nobody connected yet. `ports` is the media range that heartbeats may name.
+    pub fn new(node: NodeName, epoch: Epoch, ports: RangeInclusive<u16>, config: &SessionConfig) -> Sessions {
+        Sessions(Arc::new(Inner {
+            node,
+            epoch,
+            ports,
+            ping_every: config.ping_every,
+            pong_within: config.pong_within,
+            max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
+            hub: Mutex::default(),
+            tasks: TaskTracker::new(),
+            open: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Serves until `shutdown`: then every stream ends with Goodbye and UNAVAILABLE, and no task is left.
+    pub async fn serve(
+        self,
+        handle: Handle,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> Result<(), SessionError> {
+        server::serve(self, handle, listener, shutdown).await
+    }
+
+    /// Pushes STATE_EXPIRED to the sessions that serve the room, and keeps it for each until it acknowledged or the
+    /// isolation ended. With no gateway or signalling peer known to serve the room, all of them are told. The Ok says how
+    /// many were; the Err that it is not kept, because too many are pending.
+    pub fn expired(&self, expired: &Expired) -> Result<String, String> {
+        self.hub().expired(expired, wall_now())
+    }
+
+    /// Pushes STATE_RESTORED to those who serve the room or were told that it expired. What is pending is withdrawn.
+    pub fn restored(&self, update: &RoomUpdate) {
+        self.hub().restored(update);
+    }
+
+    /// Tells the sessions that serve the room of a change. DESTROYED ends their serving it.
+    pub fn update(&self, update: &RoomUpdate) {
+        self.hub().update(update);
+    }
+
+    /// Every connected peer, by id.
+    pub fn topology(&self) -> Vec<PeerView> {
+        self.hub().views(wall_now())
+    }
+
+    /// Never held across an await or a slow call. A panic under it leaves a usable topology: one peer's view may be
+    /// behind, which its reconnect mends.
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wall_now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

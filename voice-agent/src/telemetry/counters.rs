@@ -44,6 +44,15 @@ counters! {
     JournalForeign, "journal_foreign", "Journalled values that are not ours or are damaged; they were left as they are.";
     JournalFailed, "journal_failed", "Requests to the journal that failed, timed out or found its queue full.";
     JournalReopened, "journal_reopened", "Times the journal was opened anew after its disk had failed.";
+    SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";
+    SessionNotAllowed, "session_not_allowed", "Messages that the role of their peer does not allow.";
+    SessionRefused, "session_refused", "Requests of peers that were refused by the rules of a room or by a limit.";
+    SessionTooManyPeers, "session_too_many_peers", "Streams refused because session.max_peers peers were connected.";
+    SessionSlowReaders, "session_slow_readers", "Streams ended because their peer did not read what was sent.";
+    SessionSilentPeers, "session_silent_peers", "Streams ended because two pings in a row were not answered.";
+    SessionReplaced, "session_replaced", "Streams replaced by a new one of the same peer id.";
+    SessionStrayAcks, "session_stray_acks", "Acknowledgements of a STATE_EXPIRED that is not pending: repeats, or withdrawn meanwhile.";
+    SessionNotKept, "session_not_kept", "STATE_EXPIRED that could not be kept for reconnects because too many are.";
 }
 
 /// One counter's value.

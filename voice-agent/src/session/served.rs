@@ -1,0 +1,181 @@
+//! Which rooms one peer serves, and why. Bounded; knows nothing of other peers.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+use tokio::time::Instant;
+use voice_room::{ClientId, RoomId};
+
+/// Rooms one peer may serve at one time.
+pub(super) const MAX_ROOMS: usize = 16_384;
+/// Clients one peer may have in all its rooms.
+pub(super) const MAX_CLIENTS: usize = 262_144;
+/// A room a media server stopped listing is remembered for this long, so that a late trip still reaches the server.
+const LISTED_FOR: Duration = Duration::from_secs(3600);
+
+/// Why a room counts as served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Named in the metadata or in a room event. Holds until the room is destroyed.
+    Named,
+    /// This client is in it. Holds until its last client left.
+    Client(ClientId),
+}
+
+/// The rooms one peer serves.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    rooms: HashMap<RoomId, Why>,
+    clients: usize,
+}
+
+#[derive(Debug, Default)]
+struct Why {
+    named: bool,
+    clients: HashSet<ClientId>,
+    listed: Option<Instant>,
+}
+
+impl Why {
+    fn holds(&self) -> bool {
+        self.named || self.listed.is_some() || !self.clients.is_empty()
+    }
+}
+
+impl Served {
+    pub(super) fn contains(&self, room: &RoomId) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether `room` would still fit, as an error text if not.
+    pub(super) fn fits(&self, room: &RoomId, because: &Because) -> Result<(), String> {
+        if !self.contains(room) && self.rooms.len() >= MAX_ROOMS {
+            return Err(format!(
+                "this peer serves {MAX_ROOMS} rooms already; close some first"
+            ));
+        }
+        if matches!(because, Because::Client(_)) && self.clients >= MAX_CLIENTS {
+            return Err(format!(
+                "this peer has {MAX_CLIENTS} clients already; let some leave first"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, room: RoomId, because: Because) {
+        let why = self.rooms.entry(room).or_default();
+        match because {
+            Because::Named => why.named = true,
+            Because::Client(client) => self.clients += usize::from(why.clients.insert(client)),
+        }
+    }
+
+    /// A client left; the last one takes the room along unless it is served for another reason too.
+    pub(super) fn leave(&mut self, room: &RoomId, client: &ClientId) {
+        let Some(why) = self.rooms.get_mut(room) else {
+            return;
+        };
+        self.clients -= usize::from(why.clients.remove(client));
+        if !why.holds() {
+            self.rooms.remove(room);
+        }
+    }
+
+    /// A media server listed these rooms.
+    pub(super) fn list<'r>(
+        &mut self,
+        rooms: impl ExactSizeIterator<Item = &'r RoomId> + Clone,
+        now: Instant,
+    ) -> Result<(), String> {
+        self.rooms.retain(|_, why| {
+            why.listed = why
+                .listed
+                .filter(|at| now.saturating_duration_since(*at) < LISTED_FOR);
+            why.holds()
+        });
+        let new = rooms.clone().filter(|room| !self.contains(room)).count();
+        if self.rooms.len() + new > MAX_ROOMS {
+            return Err(format!(
+                "{new} new rooms besides the {} known of this peer: at most {MAX_ROOMS} are allowed",
+                self.rooms.len()
+            ));
+        }
+        for room in rooms {
+            self.rooms.entry(room.clone()).or_default().listed = Some(now);
+        }
+        Ok(())
+    }
+
+    /// The room is over.
+    pub(super) fn forget(&mut self, room: &RoomId) {
+        if let Some(why) = self.rooms.remove(room) {
+            self.clients -= why.clients.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(name: &str) -> RoomId {
+        RoomId::new(name).unwrap()
+    }
+
+    fn client(name: &str) -> Because {
+        Because::Client(ClientId::new(name).unwrap())
+    }
+
+    #[test]
+    fn a_room_is_served_until_the_last_of_its_clients_left() {
+        let mut served = Served::default();
+        served.add(room("r"), client("a"));
+        served.add(room("r"), client("a"));
+        served.add(room("r"), client("b"));
+        served.leave(&room("r"), &ClientId::new("a").unwrap());
+        served.leave(&room("r"), &ClientId::new("a").unwrap());
+        assert!(served.contains(&room("r")));
+        served.leave(&room("r"), &ClientId::new("b").unwrap());
+        assert_eq!((served.len(), served.clients), (0, 0));
+    }
+
+    #[test]
+    fn a_room_named_in_an_event_stays_served_when_its_clients_leave_and_goes_when_it_is_over() {
+        let mut served = Served::default();
+        served.add(room("r"), Because::Named);
+        served.add(room("r"), client("a"));
+        served.leave(&room("r"), &ClientId::new("a").unwrap());
+        assert!(served.contains(&room("r")));
+        served.add(room("r"), client("a"));
+        served.forget(&room("r"));
+        assert_eq!((served.len(), served.clients), (0, 0));
+    }
+
+    #[test]
+    fn a_room_no_longer_listed_is_remembered_for_a_late_trip_but_not_for_ever() {
+        let mut served = Served::default();
+        let t = Instant::now();
+        served.list([room("r")].iter(), t).unwrap();
+        served.list([].iter(), t + LISTED_FOR / 2).unwrap();
+        assert!(served.contains(&room("r")));
+        served.list([].iter(), t + LISTED_FOR).unwrap();
+        assert!(!served.contains(&room("r")));
+    }
+
+    #[test]
+    fn the_number_of_rooms_is_bounded_and_the_refusal_says_so() {
+        let mut served = Served::default();
+        let rooms: Vec<RoomId> = (0..MAX_ROOMS).map(|n| room(&format!("r{n}"))).collect();
+        served.list(rooms.iter(), Instant::now()).unwrap();
+        assert!(served.fits(&room("r0"), &Because::Named).is_ok());
+        let said = served.fits(&room("more"), &Because::Named).unwrap_err();
+        assert!(said.contains("16384 rooms"));
+        assert!(served.list([room("more")].iter(), Instant::now()).is_err());
+        assert_eq!(served.len(), MAX_ROOMS);
+    }
+}

@@ -1,0 +1,256 @@
+//! From the wire's types to the core's. Everything a peer says is checked here, once: ids, ports, lengths, counts.
+
+use crate::{
+    proto::v1::{self, ClientEventKind, EventType},
+    session::peer::{PeerInfo, Role},
+};
+use std::{collections::HashSet, ops::RangeInclusive};
+use voice_room::{
+    ClientId, Epoch, IdError, Incarnation, OpId, Port, RoomId, TraceId, Version,
+    input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
+};
+
+/// Rooms in one heartbeat message.
+const MAX_ROOMS: usize = 10_000;
+/// Ports of one room.
+const MAX_PORTS: usize = 4096;
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 256;
+/// The longest host token, in bytes.
+const MAX_TOKEN: usize = 8192;
+/// The longest name or version of a peer's software.
+const MAX_SOFTWARE: usize = 64;
+
+/// A message that is not taken, as the peer is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// A stable name.
+    pub(super) code: &'static str,
+    /// In words.
+    pub(super) message: String,
+    /// 0: waiting does not help.
+    pub(super) retry_after_ms: u64,
+}
+
+impl Refusal {
+    /// What was sent cannot be understood.
+    pub(super) fn malformed(message: impl Into<String>) -> Refusal {
+        Refusal::new("malformed", message)
+    }
+
+    /// The role of this peer does not allow it.
+    pub(super) fn not_allowed(message: impl Into<String>) -> Refusal {
+        Refusal::new("not_allowed", message)
+    }
+
+    /// A bound was reached.
+    pub(super) fn limit(message: impl Into<String>) -> Refusal {
+        Refusal::new("limit", message)
+    }
+
+    fn new(code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+            retry_after_ms: 0,
+        }
+    }
+}
+
+impl From<IdError> for Refusal {
+    fn from(e: IdError) -> Refusal {
+        Refusal::malformed(e.to_string())
+    }
+}
+
+/// Checks a Hello, all but its protocol version.
+pub(super) fn hello(hello: &v1::Hello) -> Result<(), Refusal> {
+    text("software", &hello.software, MAX_SOFTWARE)?;
+    text("software_version", &hello.software_version, MAX_SOFTWARE)
+}
+
+/// A room event as a request to the core.
+pub(super) fn room_event(peer: &PeerInfo, event: v1::RoomEvent) -> Result<Request, Refusal> {
+    text("reason", &event.reason, MAX_REASON)?;
+    Ok(Request {
+        room: RoomId::new(&event.room)?,
+        op_id: event.op_id.as_deref().map(OpId::new).transpose()?,
+        incarnation: event.incarnation.map(Incarnation),
+        sequence: event.sequence,
+        actor: peer.actor(),
+        trace_id: peer.trace.clone(),
+        reply: None,
+        ask: ask(peer, event)?,
+    })
+}
+
+fn ask(peer: &PeerInfo, event: v1::RoomEvent) -> Result<Ask, Refusal> {
+    let host = event.host.as_deref().map(ClientId::new).transpose()?;
+    let kind = EventType::try_from(event.event).unwrap_or(EventType::Unspecified);
+    Ok(match kind {
+        EventType::Create => Ask::Create,
+        EventType::StartLive => Ask::StartLive {
+            host,
+            credential: credential(peer.role, event.token.as_deref())?,
+        },
+        EventType::HostReturn => Ask::HostReturn {
+            host,
+            credential: credential(peer.role, event.token.as_deref())?,
+        },
+        EventType::HostDisconnect => Ask::HostDisconnect { reason: event.reason },
+        EventType::NoActiveUser => Ask::NoActiveUser,
+        EventType::Close => Ask::Close {
+            version: Version(event.version.ok_or_else(|| {
+                Refusal::malformed("CLOSE needs `version`, the version of the room that the caller saw")
+            })?),
+            reason: event.reason,
+        },
+        EventType::Unspecified => {
+            return Err(Refusal::malformed(format!(
+                "event {} is not one: allowed are CREATE, START_LIVE, HOST_DISCONNECT, HOST_RETURN, \
+                 NO_ACTIVE_USER, CLOSE",
+                event.event
+            )));
+        }
+    })
+}
+
+fn credential(role: Role, token: Option<&str>) -> Result<Credential, Refusal> {
+    if token.is_some_and(|token| token.len() > MAX_TOKEN) {
+        return Err(Refusal::malformed(format!(
+            "token: at most {MAX_TOKEN} bytes are allowed"
+        )));
+    }
+    Ok(match role {
+        Role::Media => Credential::Trusted,
+        Role::Gateway | Role::Signalling => Credential::Invalid(
+            "no host-token keys are configured; only trusted sources may start rooms".into(),
+        ),
+    })
+}
+
+/// A client event as a fact for the core.
+pub(super) fn client_event(peer: &PeerInfo, event: &v1::ClientEvent) -> Result<ClientFact, Refusal> {
+    let what = match ClientEventKind::try_from(event.kind) {
+        Ok(ClientEventKind::Join) => ClientAct::Join,
+        Ok(ClientEventKind::Leave) => ClientAct::Leave,
+        Ok(ClientEventKind::Keepalive) => ClientAct::Keepalive,
+        Ok(ClientEventKind::Unspecified) | Err(_) => {
+            return Err(Refusal::malformed(format!(
+                "client event kind {} is not one: allowed are JOIN, LEAVE, KEEPALIVE",
+                event.kind
+            )));
+        }
+    };
+    Ok(ClientFact {
+        room: RoomId::new(&event.room)?,
+        client: ClientId::new(&event.client_id)?,
+        what,
+        is_host: event.is_host,
+        actor: peer.actor(),
+        incarnation: event.incarnation.map(Incarnation),
+        reply: None,
+    })
+}
+
+/// A media heartbeat; one mistake refuses it whole.
+pub(super) fn heartbeat(
+    peer: &PeerInfo,
+    heartbeat: &v1::MediaHeartbeat,
+    range: &RangeInclusive<u16>,
+) -> Result<Heartbeat, Refusal> {
+    if peer.role != Role::Media {
+        return Err(Refusal::not_allowed(format!(
+            "a {} may not send media heartbeats: only peer-role media may",
+            peer.role
+        )));
+    }
+    if heartbeat.rooms.len() > MAX_ROOMS {
+        return Err(Refusal::malformed(format!(
+            "{} rooms in one heartbeat: at most {MAX_ROOMS}; send several messages",
+            heartbeat.rooms.len()
+        )));
+    }
+    let rooms = heartbeat
+        .rooms
+        .iter()
+        .map(|room| served(room, range))
+        .collect::<Result<Vec<Served>, Refusal>>()?;
+    let mut seen = HashSet::new();
+    if let Some(twice) = rooms.iter().find(|room| !seen.insert(&room.room)) {
+        return Err(Refusal::malformed(format!(
+            "room {} is listed twice in one heartbeat",
+            twice.room
+        )));
+    }
+    Ok(Heartbeat {
+        source: peer.source.clone(),
+        rooms,
+        capacity: heartbeat.capacity,
+    })
+}
+
+fn served(room: &v1::ServedRoom, range: &RangeInclusive<u16>) -> Result<Served, Refusal> {
+    let id = RoomId::new(&room.room)?;
+    if room.ports.len() > MAX_PORTS {
+        return Err(Refusal::malformed(format!(
+            "room {id}: {} ports, at most {MAX_PORTS} are allowed",
+            room.ports.len()
+        )));
+    }
+    let mut ports = room
+        .ports
+        .iter()
+        .map(|given| match u16::try_from(*given) {
+            Ok(port) if range.contains(&port) => Ok(Port(port)),
+            _ => Err(Refusal::malformed(format!(
+                "room {id}: port {given} is outside the media range {}-{}",
+                range.start(),
+                range.end()
+            ))),
+        })
+        .collect::<Result<Vec<Port>, Refusal>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(Served {
+        room: id,
+        ports,
+        participants: room.participants,
+        host: room.host.as_deref().map(ClientId::new).transpose()?,
+    })
+}
+
+/// What an acknowledgement names.
+pub(super) fn ack(ack: &v1::ExpiredAck) -> Result<(RoomId, Version, Epoch), Refusal> {
+    let epoch = ack
+        .epoch
+        .ok_or_else(|| Refusal::malformed("ExpiredAck needs `epoch`, as it came with STATE_EXPIRED"))?;
+    Ok((
+        RoomId::new(&ack.room)?,
+        Version(ack.version),
+        Epoch {
+            era: epoch.era,
+            revision: epoch.revision,
+        },
+    ))
+}
+
+/// The trace id of a W3C traceparent; `None` when it is not one, which W3C says to ignore.
+pub(super) fn trace_id(traceparent: &str) -> Option<TraceId> {
+    let mut parts = traceparent.split('-');
+    let (_version, trace, parent, _flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let whole = trace.len() == 32 && parent.len() == 16 && trace.bytes().any(|b| b != b'0');
+    whole.then(|| TraceId::new(trace).ok()).flatten()
+}
+
+fn text(field: &str, given: &str, max: usize) -> Result<(), Refusal> {
+    if given.len() > max || given.chars().any(char::is_control) {
+        return Err(Refusal::malformed(format!(
+            "{field}: at most {max} bytes without control characters are allowed"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
