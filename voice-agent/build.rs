@@ -15,6 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("descriptors.bin"), prost_encode(&files))?;
     tonic_prost_build::configure()
         .type_attribute(".voice.agent.admin.v1", "#[derive(serde::Serialize)]")
+        .type_attribute(
+            ".voice.agent.admin.v1.Entry.what",
+            "#[serde(tag = \"kind\", rename_all = \"snake_case\")]",
+        )
         .compile_fds(files)?;
     Ok(())
 }

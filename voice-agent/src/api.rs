@@ -1,1 +1,95 @@
-//! stub
+//! The admin service behind the CLI: gRPC over a unix socket. Who may open the socket may ask anything; the caller's uid
+//! goes into the audit log. What the answers look like is in `api/convert.rs`, the socket file in `api/socket.rs`.
+
+pub mod convert;
+pub mod kill_file;
+mod ops;
+pub(crate) use ops::REASON;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use crate::{driver::Handle, proto::admin::admin_server::AdminServer};
+use futures::TryFutureExt;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use voice_room::{NodeName, Wall, config::Mode};
+
+/// The admin socket's name in `paths.run`.
+pub const SOCKET: &str = "admin.sock";
+
+/// Calls served at one time on one connection; further ones wait.
+const CALLS_AT_ONCE: usize = 32;
+
+/// How long a call may wait for the driver or the store. Below the CLI's own patience, so that the CLI hears why.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What `status` says of the agent itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// `node.name`
+    pub node: NodeName,
+    /// `node.instance`
+    pub instance: Option<String>,
+    /// `trip.mode`
+    pub mode: Mode,
+    /// When the agent started.
+    pub started: Wall,
+    /// `paths.run`: where the kill-switch file lies.
+    pub run: PathBuf,
+}
+
+/// Why the admin service could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Another agent answers on the socket.
+    #[error(
+        "admin socket {0}: another agent answers there; stop it, or give this one a node.instance of its own"
+    )]
+    InUse(PathBuf),
+    /// Something that is not a socket lies there.
+    #[error("admin socket {0}: something that is not a socket lies there; move it away")]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("admin socket {path}: {tried}: {source}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What was tried.
+        tried: &'static str,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The server ended by itself.
+    #[error("admin socket {path}: serving: {source}")]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Serves the admin service on the unix socket `path` (mode 0660) until `shutdown`; the socket is removed afterwards.
+/// A dead agent's socket is replaced, a live one's is not ([`ApiError::InUse`], at once).
+pub async fn serve(
+    path: &Path,
+    handle: Handle,
+    about: About,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    let (listener, _guard) = socket::bind(path)?;
+    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
+    tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(CALLS_AT_ONCE)
+        .add_service(AdminServer::new(ops::Ops { handle, about }))
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .map_err(|source| ApiError::Serve {
+            path: path.into(),
+            source,
+        })
+        .await
+}

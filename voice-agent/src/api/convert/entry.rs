@@ -1,0 +1,96 @@
+//! The recorded evidence of a room.
+
+use super::{evidence, name, time};
+use crate::proto::admin::{
+    Acknowledged, Entry, FirstDrop, Held, HostChanged, Lifted, PortShared, PortsChanged, Recovered,
+    StepEnded, Transition, Trip, Warning, WouldTrip, entry,
+};
+use std::time::Duration;
+use voice_room::{StateChangeEvent, timeline, timeline::What};
+
+/// One entry of a timeline.
+pub fn entry(e: &timeline::Entry) -> Entry {
+    Entry {
+        incarnation: e.incarnation.0,
+        at: Some(time(e.at)),
+        what: Some(what(&e.what)),
+    }
+}
+
+fn what(w: &What) -> entry::What {
+    match w {
+        What::Transition(e) => entry::What::Transition(transition(e)),
+        What::Warning(e) => entry::What::Warning(Warning {
+            evidence: Some(evidence(e)),
+        }),
+        What::Held { hold, evidence: e } => entry::What::Held(Held {
+            hold: name(hold),
+            evidence: Some(evidence(e)),
+        }),
+        What::WouldTrip { rule, evidence: e } => entry::What::WouldTrip(WouldTrip {
+            rule: name(rule),
+            evidence: Some(evidence(e)),
+        }),
+        What::Trip {
+            rule,
+            evidence: e,
+            until,
+            version,
+        } => entry::What::Trip(Trip {
+            rule: name(rule),
+            evidence: e.as_ref().map(evidence),
+            until: Some(time(*until)),
+            version: version.0,
+        }),
+        What::Recovered => entry::What::Recovered(Recovered {}),
+        What::Step { step, result } => entry::What::Step(step_ended(*step, result)),
+        What::Acked { peer } => entry::What::Acknowledged(Acknowledged {
+            peer: peer.to_string(),
+        }),
+        What::FirstDrop { ingress, after } => entry::What::FirstDrop(first_drop(*ingress, *after)),
+        What::Lifted { dropped, reason } => entry::What::Lifted(Lifted {
+            dropped_packets: *dropped,
+            reason: reason.clone(),
+        }),
+        What::Ports { ports } => entry::What::Ports(PortsChanged {
+            ports: ports.iter().map(|p| p.0.into()).collect(),
+        }),
+        What::PortShared { port, other } => entry::What::PortShared(PortShared {
+            port: port.0.into(),
+            other_room: other.to_string(),
+        }),
+        What::Host { host } => entry::What::Host(HostChanged {
+            host: host.to_string(),
+        }),
+    }
+}
+
+fn transition(e: &StateChangeEvent) -> Transition {
+    Transition {
+        event_type: e.event_type.name().into(),
+        old_state: e.old_state.map(|s| s.name().into()),
+        new_state: e.new_state.name().into(),
+        version: e.version.0,
+        epoch: e.epoch.to_string(),
+        op_id: e.op_id.to_string(),
+        actor: e.actor.to_string(),
+        reason: e.reason.clone(),
+        trace_id: e.trace_id.as_ref().map(ToString::to_string),
+    }
+}
+
+fn step_ended(step: timeline::Step, result: &Result<String, String>) -> StepEnded {
+    let (Ok(detail) | Err(detail)) = result;
+    StepEnded {
+        step: step.name().into(),
+        ok: result.is_ok(),
+        detail: detail.clone(),
+    }
+}
+
+fn first_drop(ingress: bool, after: Duration) -> FirstDrop {
+    FirstDrop {
+        direction: if ingress { "ingress" } else { "egress" }.into(),
+        after_us: u64::try_from(after.as_micros()).unwrap_or(u64::MAX),
+    }
+}

@@ -1,0 +1,235 @@
+//! The calls: each checks what it was given, asks the driver, and turns the answer into a message or a status.
+
+use super::{ANSWER_WITHIN, About, convert, kill_file};
+use crate::{
+    driver::{Handle, Stopped},
+    proto::admin::{self as pb, admin_server::Admin},
+};
+use futures::{StreamExt, stream};
+use std::{future::Future, time::Duration};
+use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
+use voice_room::{Rejected, RoomId, Version, command::Accepted, input, input::Ask, timeline::Actor};
+
+/// The response metadata that carries `Rejected::code`.
+pub(crate) const REASON: &str = "voice-reason";
+
+/// A reason longer than this, in bytes, is refused: it is stored, pushed to every peer and shown.
+const REASON_MAX: usize = 256;
+
+/// Releases at one time when all are released.
+const RELEASES_AT_ONCE: usize = 64;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Ops {
+    pub(super) handle: Handle,
+    pub(super) about: About,
+}
+
+#[tonic::async_trait]
+impl Admin for Ops {
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
+        let rooms = asked(self.handle.rooms()).await?;
+        let kernel = asked(self.handle.kernel()).await?;
+        let now = convert::now();
+        Ok(Response::new(pb::StatusResponse {
+            node: self.about.node.to_string(),
+            instance: self.about.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: Some(convert::time(self.about.started)),
+            uptime_ms: convert::millis(now.since(self.about.started)),
+            mode: convert::mode(self.about.mode),
+            kill_switch: kernel.kill_switch,
+            rooms: Some(convert::counts(&rooms)),
+            kernel: Some(convert::kernel(&kernel)),
+        }))
+    }
+
+    async fn rooms(&self, request: Request<pb::RoomsRequest>) -> Answer<pb::RoomsResponse> {
+        let blocked_only = request.get_ref().blocked_only;
+        let views = asked(self.handle.rooms()).await?;
+        let now = convert::now();
+        let wanted = views.iter().filter(|v| !blocked_only || v.block.is_some());
+        let rooms = wanted.map(|v| convert::room(v, now)).collect();
+        Ok(Response::new(pb::RoomsResponse { rooms }))
+    }
+
+    async fn show(&self, request: Request<pb::ShowRequest>) -> Answer<pb::Room> {
+        let room = room_id(&request.get_ref().room)?;
+        let view = asked(self.handle.room(room.clone())).await?;
+        let view = view.ok_or_else(|| no_such_room(&room))?;
+        Ok(Response::new(convert::room(&view, convert::now())))
+    }
+
+    async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {
+        let room = room_id(&request.get_ref().room)?;
+        let entries = asked(self.handle.explain(room.clone())).await?;
+        let entries = entries.map_err(|e| Status::unavailable(format!("reading the evidence: {e}")))?;
+        if entries.is_empty() && asked(self.handle.room(room.clone())).await?.is_none() {
+            return Err(no_such_room(&room));
+        }
+        Ok(Response::new(pb::ExplainResponse {
+            room: room.to_string(),
+            entries: entries.iter().map(convert::entry).collect(),
+        }))
+    }
+
+    async fn block(&self, request: Request<pb::BlockRequest>) -> Answer<pb::ActResponse> {
+        let lasts = request.get_ref().lasts_ms.map(Duration::from_millis);
+        if lasts.is_some_and(|d| d.is_zero()) {
+            return Err(Status::invalid_argument(
+                "lasts_ms is 0; give at least 1, or leave it out",
+            ));
+        }
+        let reason = reason(&request.get_ref().reason)?;
+        let ask = Ask::Block { lasts, reason };
+        self.act(&request, &request.get_ref().room, ask).await
+    }
+
+    async fn release(&self, request: Request<pb::ReleaseRequest>) -> Answer<pb::ActResponse> {
+        let reason = reason(&request.get_ref().reason)?;
+        let ask = Ask::Release { reason };
+        self.act(&request, &request.get_ref().room, ask).await
+    }
+
+    async fn release_all(&self, request: Request<pb::ReleaseAllRequest>) -> Answer<pb::ReleaseAllResponse> {
+        let reason = reason(&request.get_ref().reason)?;
+        let actor = caller(&request);
+        let rooms = asked(self.handle.rooms()).await?;
+        let blocked = rooms.into_iter().filter(|v| v.block.is_some()).map(|v| v.room);
+        let release = |room: RoomId| self.release_one(room, actor.clone(), reason.clone());
+        let results = stream::iter(blocked)
+            .map(release)
+            .buffered(RELEASES_AT_ONCE)
+            .collect()
+            .await;
+        Ok(Response::new(pb::ReleaseAllResponse { results }))
+    }
+
+    async fn close(&self, request: Request<pb::CloseRequest>) -> Answer<pb::ActResponse> {
+        let ask = Ask::Close {
+            version: Version(request.get_ref().version),
+            reason: reason(&request.get_ref().reason)?,
+        };
+        self.act(&request, &request.get_ref().room, ask).await
+    }
+
+    async fn kill_switch(&self, request: Request<pb::KillSwitchRequest>) -> Answer<pb::KillSwitchResponse> {
+        let actor = caller(&request);
+        let on = request.get_ref().on;
+        let (run, who) = (&self.about.run, actor.to_string());
+        let file = || kill_file::turn(run, on, &who).map_err(|e| Status::internal(e.to_string()));
+        // On: the file first, so that a crash in between leaves it on. Off: the file last, for the same reason.
+        if on {
+            file()?;
+        }
+        let turned = asked(self.handle.kill_switch(on, actor.clone())).await?;
+        turned.map_err(|e| Status::internal(format!("turning the kill switch: {e}")))?;
+        if !on {
+            file()?;
+        }
+        Ok(Response::new(pb::KillSwitchResponse { on }))
+    }
+
+    async fn kernel(&self, _: Request<pb::KernelRequest>) -> Answer<pb::KernelResponse> {
+        let status = asked(self.handle.kernel()).await?;
+        Ok(Response::new(convert::kernel(&status)))
+    }
+}
+
+impl Ops {
+    async fn act<T>(&self, request: &Request<T>, room: &str, ask: Ask) -> Answer<pb::ActResponse> {
+        let room = room_id(room)?;
+        let accepted = self.request(room.clone(), caller(request), ask).await?;
+        Ok(Response::new(pb::ActResponse {
+            room: room.to_string(),
+            state: accepted.state.name().into(),
+            version: accepted.version.0,
+            epoch: accepted.epoch.to_string(),
+            incarnation: accepted.incarnation.0,
+        }))
+    }
+
+    async fn release_one(&self, room: RoomId, actor: Actor, reason: String) -> pb::ReleaseResult {
+        let done = self.request(room.clone(), actor, Ask::Release { reason }).await;
+        let ok = done.is_ok();
+        let detail = match done {
+            Ok(accepted) => accepted.state.name().into(),
+            Err(status) => status.message().into(),
+        };
+        let room = room.to_string();
+        pb::ReleaseResult { room, ok, detail }
+    }
+
+    async fn request(&self, room: RoomId, actor: Actor, ask: Ask) -> Result<Accepted, Status> {
+        let request = input::Request {
+            room: room.clone(),
+            ask,
+            actor,
+            op_id: None,
+            incarnation: None,
+            sequence: None,
+            trace_id: None,
+            reply: None,
+        };
+        match tokio::time::timeout(ANSWER_WITHIN, self.handle.request(request)).await {
+            Ok(Ok(answer)) => answer.map_err(|r| rejected(&r)),
+            Ok(Err(stopped)) => Err(Status::unavailable(stopped.to_string())),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "the store did not confirm within {} s; the agent goes on trying: see `voice-agent show {room}`",
+                ANSWER_WITHIN.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Waits for the driver, within bounds.
+async fn asked<T>(answer: impl Future<Output = Result<T, Stopped>>) -> Result<T, Status> {
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(answer) => answer.map_err(|stopped| Status::unavailable(stopped.to_string())),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "the agent's driver did not answer within {} s; see its log",
+            ANSWER_WITHIN.as_secs()
+        ))),
+    }
+}
+
+/// Who is at the other end of the socket, by SO_PEERCRED.
+fn caller<T>(request: &Request<T>) -> Actor {
+    let info = request.extensions().get::<UdsConnectInfo>();
+    let uid = info.and_then(|i| i.peer_cred).map(|c| c.uid());
+    Actor::Operator { uid }
+}
+
+fn room_id(text: &str) -> Result<RoomId, Status> {
+    RoomId::new(text).map_err(|e| Status::invalid_argument(e.to_string()))
+}
+
+fn reason(text: &str) -> Result<String, Status> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > REASON_MAX || text.chars().any(char::is_control) {
+        return Err(Status::invalid_argument(format!(
+            "reason {:?} is not valid: allowed is one line of 1 to {REASON_MAX} bytes",
+            text.chars().take(80).collect::<String>()
+        )));
+    }
+    Ok(text.into())
+}
+
+fn no_such_room(room: &RoomId) -> Status {
+    rejected(&Rejected::UnknownRoom(room.clone()))
+}
+
+fn rejected(why: &Rejected) -> Status {
+    let code = match why {
+        Rejected::UnknownRoom(_) => Code::NotFound,
+        _ => Code::FailedPrecondition,
+    };
+    let mut status = Status::new(code, why.to_string());
+    let reason = MetadataValue::from_static(why.code());
+    status.metadata_mut().insert(REASON, reason);
+    status
+}

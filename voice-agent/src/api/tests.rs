@@ -1,0 +1,375 @@
+//! The service over a real socket, against a played driver.
+
+use super::*;
+use crate::{
+    driver::{Message, Query},
+    kernel::KernelStatus,
+    proto::admin::{self as pb, admin_client::AdminClient},
+};
+use std::{io, os::unix::fs::PermissionsExt};
+use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+use voice_room::{
+    Epoch, Incarnation, Mono, Rejected, RoomId, State, Version,
+    command::Accepted,
+    core::{BlockView, RoomView},
+    input::Ask,
+    timeline::{Actor, Progress},
+};
+
+/// A served socket in a directory of its own; ends with the test.
+struct Served {
+    dir: tempfile::TempDir,
+    driver: mpsc::Receiver<Message>,
+    shutdown: CancellationToken,
+    server: JoinHandle<Result<(), ApiError>>,
+}
+
+fn about(run: &Path) -> About {
+    About {
+        node: NodeName::new("media-1").unwrap(),
+        instance: None,
+        mode: Mode::Shadow,
+        started: convert::now(),
+        run: run.into(),
+    }
+}
+
+impl Served {
+    async fn start() -> (Served, AdminClient<Channel>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, driver) = Handle::new(16);
+        let shutdown = CancellationToken::new();
+        let (path, about, end) = (dir.path().join(SOCKET), about(dir.path()), shutdown.clone());
+        let at = path.clone();
+        let server = tokio::spawn(async move { serve(&at, handle, about, end).await });
+        let client = client(&path).await;
+        let served = Served {
+            dir,
+            driver,
+            shutdown,
+            server,
+        };
+        (served, client)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join(SOCKET)
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.server.await.unwrap().unwrap();
+    }
+}
+
+/// Connects as soon as somebody listens.
+async fn client(path: &Path) -> AdminClient<Channel> {
+    let stream = loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let mut stream = Some(hyper_util::rt::TokioIo::new(stream));
+    let once = tower::service_fn(move |_| {
+        let stream = stream.take().ok_or(io::ErrorKind::NotConnected);
+        async move { stream.map_err(io::Error::from) }
+    });
+    let channel = Endpoint::from_static("http://test")
+        .connect_with_connector(once)
+        .await;
+    AdminClient::new(channel.unwrap())
+}
+
+fn view(room: &str, blocked: bool) -> RoomView {
+    RoomView {
+        room: RoomId::new(room).unwrap(),
+        state: if blocked { State::Expired } else { State::Liveing },
+        version: Version(2),
+        epoch: Epoch { era: 0, revision: 7 },
+        incarnation: Incarnation(1),
+        since: convert::now(),
+        host: None,
+        clients: 0,
+        source: None,
+        ports: Vec::new(),
+        heartbeat_age: None,
+        misses: 0,
+        progress_age: Duration::ZERO,
+        progress: Progress::Entry,
+        held: None,
+        would_trip: false,
+        witness: None,
+        passed: 10,
+        dropped: 5,
+        would_drop: 0,
+        block: blocked.then(|| BlockView {
+            reason: "stuck".into(),
+            until: convert::now(),
+            deadline: Mono(0),
+            left: Duration::from_secs(60),
+            steps: Vec::new(),
+            acked: Vec::new(),
+        }),
+        unstored: 0,
+    }
+}
+
+fn accepted(state: State) -> Accepted {
+    Accepted {
+        state,
+        version: Version(3),
+        epoch: Epoch { era: 0, revision: 7 },
+        incarnation: Incarnation(1),
+    }
+}
+
+#[tokio::test]
+async fn a_block_reaches_the_driver_with_the_callers_uid_and_its_answer_comes_back() {
+    let (mut served, mut client) = Served::start().await;
+    let request = pb::BlockRequest {
+        room: "talk-1".into(),
+        lasts_ms: Some(60_000),
+        reason: " abuse ".into(),
+    };
+    let played = async {
+        let Some(Message::Request(request, answer)) = served.driver.recv().await else {
+            panic!("expected a request")
+        };
+        answer.send(Ok(accepted(State::Expired))).unwrap();
+        request
+    };
+    let (answer, asked) = tokio::join!(client.block(request), played);
+    let uid = Some(nix::unistd::getuid().as_raw());
+    assert_eq!(asked.actor, Actor::Operator { uid });
+    assert_eq!(asked.room.as_str(), "talk-1");
+    let lasts = Some(Duration::from_secs(60));
+    let reason = "abuse".into();
+    assert_eq!(asked.ask, Ask::Block { lasts, reason });
+    let answer = answer.unwrap().into_inner();
+    assert_eq!(
+        (answer.state.as_str(), answer.version, answer.epoch.as_str()),
+        ("EXPIRED", 3, "0.7")
+    );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_room_id_a_zero_time_and_a_reason_of_two_lines_never_reach_the_driver() {
+    let (mut served, mut client) = Served::start().await;
+    let block = |room: &str, lasts_ms, reason: &str| pb::BlockRequest {
+        room: room.into(),
+        lasts_ms,
+        reason: reason.into(),
+    };
+    for bad in [
+        block("a/b", None, "why"),
+        block("a", Some(0), "why"),
+        block("a", None, "one\ntwo"),
+        block("a", None, "  "),
+        block("a", None, &"x".repeat(257)),
+    ] {
+        let refused = client.block(bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    assert!(served.driver.try_recv().is_err());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_room_is_not_found_and_another_refusal_carries_its_own_name() {
+    let (mut served, mut client) = Served::start().await;
+    let played = async {
+        for _ in 0..2 {
+            match served.driver.recv().await {
+                Some(Message::Query(Query::Room(_, answer))) => drop(answer.send(None)),
+                Some(Message::Request(_, answer)) => {
+                    drop(answer.send(Err(Rejected::Forbidden("on the never-cut list".into()))));
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    };
+    let mut second = client.clone();
+    let asked = async {
+        let show = client.show(pb::ShowRequest { room: "a".into() }).await;
+        let release = pb::ReleaseRequest {
+            room: "a".into(),
+            reason: "why".into(),
+        };
+        (show, second.release(release).await)
+    };
+    let ((show, release), ()) = tokio::join!(asked, played);
+    let (show, release) = (show.unwrap_err(), release.unwrap_err());
+    assert_eq!(
+        (show.code(), show.message()),
+        (Code::NotFound, "room a is not known here")
+    );
+    assert_eq!(release.code(), Code::FailedPrecondition);
+    assert_eq!(release.metadata().get(REASON).unwrap(), "forbidden");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn release_all_asks_for_each_blocked_room_and_one_refusal_does_not_stop_the_rest() {
+    let (mut served, mut client) = Served::start().await;
+    let played = async {
+        let Some(Message::Query(Query::Rooms(answer))) = served.driver.recv().await else {
+            panic!("expected a question")
+        };
+        answer
+            .send(vec![view("a", true), view("b", false), view("c", true)])
+            .unwrap();
+        for _ in 0..2 {
+            let Some(Message::Request(request, answer)) = served.driver.recv().await else {
+                panic!("expected a request")
+            };
+            let result = match request.room.as_str() {
+                "a" => Err(Rejected::Limit("busy".into())),
+                _ => Ok(accepted(State::Liveing)),
+            };
+            answer.send(result).unwrap();
+        }
+    };
+    let all = pb::ReleaseAllRequest { reason: "why".into() };
+    let (answer, ()) = tokio::join!(client.release_all(all), played);
+    let results = answer.unwrap().into_inner().results;
+    let said: Vec<_> = results
+        .iter()
+        .map(|r| (r.room.as_str(), r.ok, r.detail.as_str()))
+        .collect();
+    assert_eq!(said, [("a", false, "busy"), ("c", true, "LIVEING")]);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_kill_switch_file_is_there_before_the_driver_turns_on_and_gone_after_it_turned_off() {
+    let (mut served, mut client) = Served::start().await;
+    for on in [true, false] {
+        let run = served.dir.path().to_path_buf();
+        let played = async {
+            let Some(Message::Query(Query::KillSwitch(asked, _, answer))) = served.driver.recv().await else {
+                panic!("expected the kill switch")
+            };
+            assert_eq!(asked, on);
+            assert!(kill_file::is_on(&run));
+            answer.send(Ok(())).unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.kill_switch(pb::KillSwitchRequest { on }), played);
+        assert_eq!(answer.unwrap().into_inner().on, on);
+        assert_eq!(kill_file::is_on(&run), on);
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_kill_switch_that_could_not_be_turned_off_keeps_its_file() {
+    let (mut served, mut client) = Served::start().await;
+    kill_file::turn(served.dir.path(), true, "a test").unwrap();
+    let played = async {
+        let Some(Message::Query(Query::KillSwitch(.., answer))) = served.driver.recv().await else {
+            panic!("expected the kill switch")
+        };
+        answer.send(Err("the map is gone".into())).unwrap();
+    };
+    let off = pb::KillSwitchRequest { on: false };
+    let (answer, ()) = tokio::join!(client.kill_switch(off), played);
+    assert!(answer.unwrap_err().message().contains("the map is gone"));
+    assert!(kill_file::is_on(served.dir.path()));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn status_counts_rooms_and_packets_and_names_the_mode() {
+    let (mut served, mut client) = Served::start().await;
+    let played = async {
+        for _ in 0..2 {
+            match served.driver.recv().await {
+                Some(Message::Query(Query::Rooms(answer))) => {
+                    answer.send(vec![view("a", true), view("b", false)]).unwrap();
+                }
+                Some(Message::Query(Query::Kernel(answer))) => answer.send(KernelStatus::default()).unwrap(),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(client.status(pb::StatusRequest {}), played);
+    let status = answer.unwrap().into_inner();
+    assert_eq!(
+        (status.node.as_str(), status.mode.as_str()),
+        ("media-1", "shadow")
+    );
+    let rooms = status.rooms.unwrap();
+    assert_eq!(
+        (rooms.total, rooms.liveing, rooms.expired, rooms.blocked),
+        (2, 1, 1, 1)
+    );
+    assert_eq!((rooms.passed_packets, rooms.dropped_packets), (20, 10));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_socket_has_mode_0660_from_the_start_and_is_gone_after_shutdown() {
+    let (served, _client) = Served::start().await;
+    let path = served.socket();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    served.stop().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_live_agents_socket_is_not_taken_and_goes_on_answering() {
+    let (mut served, mut client) = Served::start().await;
+    let (handle, _queue) = Handle::new(1);
+    let second = serve(
+        &served.socket(),
+        handle,
+        about(served.dir.path()),
+        CancellationToken::new(),
+    )
+    .await;
+    assert!(matches!(second, Err(ApiError::InUse(_))));
+    let played = async {
+        let Some(Message::Query(Query::Rooms(answer))) = served.driver.recv().await else {
+            panic!("expected a question")
+        };
+        answer.send(Vec::new()).unwrap();
+    };
+    let all = pb::RoomsRequest { blocked_only: false };
+    let (answer, ()) = tokio::join!(client.rooms(all), played);
+    assert!(answer.unwrap().into_inner().rooms.is_empty());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_agents_socket_is_replaced_and_a_file_in_its_place_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(SOCKET);
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let (_, guard) = socket::bind(&path).unwrap();
+    drop(guard);
+    std::fs::write(&path, "mine").unwrap();
+    assert!(matches!(socket::bind(&path), Err(ApiError::NotASocket(_))));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[tokio::test]
+async fn a_driver_that_has_ended_is_said_as_such() {
+    let (mut served, mut client) = Served::start().await;
+    served.driver.close();
+    let refused = client
+        .rooms(pb::RoomsRequest { blocked_only: false })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::Unavailable, "the agent is shutting down")
+    );
+    served.stop().await;
+}
