@@ -1,1 +1,56 @@
-//! stub
+//! The command line: arguments in, text or JSON out, an exit code. It prints and decides nothing; what a command means is
+//! the agent's business, or, when the agent is dead, the pinned maps'.
+
+mod act;
+pub mod args;
+mod client;
+mod config;
+mod explain;
+mod failure;
+mod kernel;
+mod kill_switch;
+mod output;
+mod pinned;
+mod rooms;
+mod run;
+mod status;
+mod text;
+
+pub use args::{Cli, Command};
+pub use failure::{Code, Failure};
+
+use args::{ConfigCommand, KernelCommand};
+use output::Output;
+
+/// Does what the arguments say. What is returned goes to stdout; notes and warnings have gone to stderr.
+pub fn execute(cli: &Cli) -> Result<String, Failure> {
+    let out = Output::new(cli.global.json, cli.global.no_color);
+    if let Command::Config { command } = &cli.command {
+        return match command {
+            ConfigCommand::Default => Ok(config::default_file()),
+            ConfigCommand::Check => config::check(&cli.global, out),
+            ConfigCommand::Show => config::show(&cli.global, out),
+        };
+    }
+    let config = config::load(&cli.global)?;
+    if let Command::Run = &cli.command {
+        return run::run(config);
+    }
+    let paths = config.paths;
+    client::block_on(async {
+        match &cli.command {
+            Command::Run | Command::Config { .. } => Ok(String::new()),
+            Command::Status => status::status(&paths, out).await,
+            Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
+            Command::Show { room } => rooms::show(&paths, out, room).await,
+            Command::Explain { room } => explain::explain(&paths, out, room).await,
+            Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
+            Command::Release { room, reason, .. } => act::release(&paths, out, room.as_ref(), reason).await,
+            Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, out, *turn).await,
+            Command::Kernel { command } => match command {
+                KernelCommand::Status => kernel::status(&paths, out).await,
+                KernelCommand::Detach => kernel::detach(&paths, out).await,
+            },
+        }
+    })
+}

@@ -1,0 +1,157 @@
+//! The arguments. Their help texts are the CLI's reference; `docs/OPERATIONS.md` adds what does not fit here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, time::Duration};
+use voice_room::RoomId;
+
+const AFTER: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong arguments or configuration
+  3  the agent is not running (or does not answer) and the command needs it
+  4  no such room
+  5  permission denied
+
+Without the agent, `rooms --blocked`, `release`, `kill-switch`, `kernel status` and `kernel detach` work on the
+maps pinned in the kernel, and say so on stderr.
+
+Errors are one line on stderr; with --json one object on stderr:
+  {\"error\":{\"code\":\"no_such_room\",\"exit\":4,\"message\":\"…\"}}";
+
+/// Cuts the media of stuck voice rooms in the kernel, and shows why.
+#[derive(Debug, Parser)]
+#[command(name = "voice-agent", version, after_help = AFTER, max_term_width = 100)]
+#[command(propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// The configuration file [default: /etc/voice-agent/config.toml, if it exists]
+    #[arg(long, value_name = "FILE", global = true, env = "VOICE_AGENT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Set one configuration key, over file and environment, like trip.mode=shadow; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// The agent of this name, where several run on one host
+    #[arg(long, value_name = "NAME", global = true)]
+    pub instance: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No colours; NO_COLOR in the environment does the same
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent until SIGTERM; cuts stay in force when it ends
+    Run,
+    /// One screen: agent, rooms by state, cuts, kernel, counters
+    Status,
+    /// List the rooms of this node
+    Rooms {
+        /// Only those under a cut; works without the agent
+        #[arg(long)]
+        blocked: bool,
+    },
+    /// Show one room
+    Show {
+        /// The room
+        room: RoomId,
+    },
+    /// Tell why a room was cut or not: the recorded evidence of each decision, in order
+    Explain {
+        /// The room
+        room: RoomId,
+    },
+    /// Cut a room now: drop its media, push STATE_EXPIRED, refuse rejoins
+    Block {
+        /// The room
+        room: RoomId,
+        /// For how long, like 60s or 5m [default: the configured isolation]
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        lasts: Option<Duration>,
+        /// Why, for the audit log and for the ones who are refused
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift the cut of one room, or of all; works without the agent
+    #[command(group = clap::ArgGroup::new("which").required(true).args(["room", "all"]))]
+    Release {
+        /// The room
+        room: Option<RoomId>,
+        /// Every room under a cut
+        #[arg(long)]
+        all: bool,
+        /// Why, for the audit log
+        #[arg(long, default_value = "released by operator")]
+        reason: String,
+    },
+    /// While it is on, no packet is dropped and no room trips; works without the agent
+    KillSwitch {
+        /// Turn it, or tell how it is
+        turn: Turn,
+    },
+    /// The programs and maps in the kernel; works without the agent
+    Kernel {
+        /// What of it
+        #[command(subcommand)]
+        command: KernelCommand,
+    },
+    /// The configuration
+    Config {
+        /// What of it
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// What to do with the kill switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Turn {
+    /// Drop nothing
+    On,
+    /// Cuts apply again
+    Off,
+    /// Tell how it is
+    Status,
+}
+
+/// What to do with the kernel side.
+#[derive(Debug, Subcommand)]
+pub enum KernelCommand {
+    /// Interfaces, programs, slots, and what was passed unjudged
+    Status,
+    /// Remove every program and map of this instance from the kernel, which ends its cuts; refused while the agent runs
+    Detach,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the documented default file
+    Default,
+    /// Check file, environment and flags; every mistake is listed
+    Check,
+    /// Print what is in force, without secrets
+    Show,
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(d) if d.is_zero() => Err("must be longer than nothing".into()),
+        Ok(d) => Ok(d),
+        Err(e) => Err(format!("{e}; write it like 60s, 5m or 1h 30m")),
+    }
+}

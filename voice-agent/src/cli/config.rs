@@ -1,0 +1,157 @@
+//! The configuration: load it for every command, print its default file, check it, show what is in force.
+
+use super::{
+    Code, Failure,
+    args::Global,
+    output::{Output, Tone},
+};
+use crate::config::{self, Config, XdpPolicy};
+use humantime::format_duration;
+use serde_json::{Value, json};
+
+/// File, environment, flags.
+pub(super) fn load(global: &Global) -> Result<Config, Failure> {
+    let mut sets = global.set.clone();
+    sets.extend(global.instance.iter().map(|name| format!("node.instance={name}")));
+    Config::load(global.config.as_deref(), config::environment(), &sets)
+        .map_err(|mistakes| Failure::new(Code::Config, mistakes.to_string()))
+}
+
+/// The documented default file.
+pub(super) fn default_file() -> String {
+    Config::default_file()
+}
+
+/// Says that all is well, or lists every mistake.
+pub(super) fn check(global: &Global, out: Output) -> Result<String, Failure> {
+    load(global)?;
+    out.print(&json!({ "ok": true }), |_, out| {
+        out.tone(Tone::Good, "The configuration is valid.") + "\n"
+    })
+}
+
+/// What is in force. Paths are shown with the instance applied; secrets are not shown.
+pub(super) fn show(global: &Global, out: Output) -> Result<String, Failure> {
+    let shown = shown(&load(global)?);
+    let text = toml::to_string(&shown);
+    let text = text.map_err(|e| Failure::new(Code::Failed, format!("writing the configuration: {e}")))?;
+    out.print(&shown, |_, _| text)
+}
+
+fn shown(c: &Config) -> Value {
+    json!({
+        "node": { "name": c.node, "instance": c.instance.as_deref().unwrap_or("") },
+        "paths": { "state": c.paths.state, "run": c.paths.run, "pins": c.paths.pin_dir() },
+        "rooms": rooms(c),
+        "trip": trip(c),
+        "kernel": kernel(c),
+        "session": {
+            "listen": c.session.listen,
+            "insecure": c.session.insecure,
+            "ping_every": format_duration(c.session.ping_every).to_string(),
+            "pong_within": format_duration(c.session.pong_within).to_string(),
+            "max_peers": c.session.max_peers,
+        },
+        "janus": janus(c),
+        "log": { "filter": c.log.filter, "format": if c.log.json { "json" } else { "text" } },
+    })
+}
+
+fn rooms(c: &Config) -> Value {
+    let r = &c.rules;
+    json!({
+        "heartbeat": format_duration(r.heartbeat).to_string(),
+        "misses": r.misses,
+        "warn_misses": r.warn_misses,
+        "host_silence": format_duration(r.host_silence).to_string(),
+        "idle": format_duration(r.idle).to_string(),
+        "quota": r.quota,
+    })
+}
+
+fn trip(c: &Config) -> Value {
+    let r = &c.rules;
+    let after = r.trip_on_contradiction_after;
+    json!({
+        "mode": r.mode,
+        "stuck_after": format_duration(r.stuck_after).to_string(),
+        "isolation": format_duration(r.isolation).to_string(),
+        "witness_window": format_duration(r.witness_window).to_string(),
+        "release_fresh": format_duration(r.release_fresh).to_string(),
+        "never_cut": r.never_cut,
+        "cap_percent": r.cap_percent,
+        "cap_window": format_duration(r.cap_window).to_string(),
+        "trip_on_contradiction_after": after.map_or("off".into(), |d| format_duration(d).to_string()),
+    })
+}
+
+fn kernel(c: &Config) -> Value {
+    let k = &c.kernel;
+    json!({
+        "interfaces": k.interfaces,
+        "xdp": match k.xdp {
+            XdpPolicy::OnTrip => "on-trip",
+            XdpPolicy::Always => "always",
+            XdpPolicy::Off => "off",
+        },
+        "ports": format!("{}-{}", k.ports.start(), k.ports.end()),
+        "max_slots": k.max_slots,
+        "log": k.log,
+    })
+}
+
+fn janus(c: &Config) -> Value {
+    match &c.janus {
+        None => json!({ "admin_socket": "" }),
+        Some(j) => json!({
+            "admin_socket": j.admin_socket,
+            "admin_secret": if j.admin_secret.0.is_empty() { "" } else { "***" },
+            "events_listen": j.events_listen,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(sets: &[&str]) -> Value {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).into()).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let config = Config::load(Some(file.path()), std::iter::empty(), &sets).unwrap();
+        shown(&config)
+    }
+
+    #[test]
+    fn what_is_in_force_names_every_key_of_the_default_file_and_never_the_secret() {
+        let shown = loaded(&["janus.admin_socket=/run/janus.sock", "janus.admin_secret=hush"]);
+        let file = Config::default_file().replace("\n#", "\n");
+        let mut section = "";
+        for line in file.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+                section = name;
+            } else if let Some((key, _)) = line.split_once(" = ")
+                && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && (section, key) != ("paths", "bpffs")
+            {
+                assert!(!shown[section][key].is_null(), "{section}.{key} is not shown");
+            }
+        }
+        assert_eq!(shown["paths"]["pins"], "/sys/fs/bpf/voice-agent/v1");
+        assert!(!shown.to_string().contains("hush"));
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written_in_the_file() {
+        let shown = loaded(&[
+            "node.name=n1",
+            "node.instance=two",
+            "trip.stuck_after=2m",
+            "kernel.xdp=off",
+        ]);
+        let text = toml::to_string(&shown).unwrap();
+        assert!(text.contains("stuck_after = \"2m\"\n"));
+        assert!(text.contains("xdp = \"off\"\n"));
+        assert!(text.contains("run = \"/run/voice-agent-two\"\n"));
+    }
+}

@@ -1,0 +1,160 @@
+//! One kind of entry, a few sentences. The words for rules and holds stand here once.
+
+use super::evidence::evidence;
+use crate::{
+    cli::{output::Tone, text},
+    proto::admin::{FirstDrop, Lifted, StepEnded, Transition, Trip, entry::What},
+};
+
+/// What an entry says, most important first, and the tone of its first line.
+pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
+    match what {
+        What::Transition(t) => (None, transition(t)),
+        What::Warning(w) => {
+            let mut said = vec!["Warning: media heartbeats are missing.".to_string()];
+            said.extend(w.evidence.iter().flat_map(evidence));
+            (Some(Tone::Look), said)
+        }
+        What::Held(h) => {
+            let mut said = vec![format!("Stuck, yet not cut: {}.", hold(&h.hold))];
+            said.extend(h.evidence.iter().flat_map(evidence));
+            (Some(Tone::Look), said)
+        }
+        What::WouldTrip(w) => {
+            let mut said = vec![format!(
+                "Shadow mode: this room would have been cut, because {}.",
+                rule(&w.rule)
+            )];
+            said.push("Nothing was dropped, pushed or isolated.".into());
+            said.extend(w.evidence.iter().flat_map(evidence));
+            (Some(Tone::Look), said)
+        }
+        What::Trip(t) => (Some(Tone::Bad), trip(t)),
+        What::Recovered(_) => (
+            Some(Tone::Good),
+            vec!["Recovered: a media heartbeat came again.".into()],
+        ),
+        What::Step(s) => step(s),
+        What::Acknowledged(a) => (
+            Some(Tone::Good),
+            vec![format!("{} took note of STATE_EXPIRED.", a.peer)],
+        ),
+        What::FirstDrop(d) => (Some(Tone::Bad), vec![first_drop(d)]),
+        What::Lifted(l) => (Some(Tone::Good), vec![lifted(l)]),
+        What::Ports(p) => (None, vec![format!("Media ports now: {}.", text::ports(&p.ports))]),
+        What::PortShared(p) => {
+            let shared = format!("Port {} is claimed by room {} too.", p.port, p.other_room);
+            (
+                Some(Tone::Look),
+                vec![
+                    shared,
+                    "It is not bound, so that neither is cut for the other.".into(),
+                ],
+            )
+        }
+        What::Host(h) => (None, vec![format!("The host is {}.", h.host)]),
+    }
+}
+
+fn transition(t: &Transition) -> Vec<String> {
+    let from = t.old_state.as_deref().unwrap_or("(no room)");
+    let mut said = vec![format!(
+        "{from} -> {} by {} ({}).",
+        t.new_state, t.event_type, t.actor
+    )];
+    if !t.reason.is_empty() {
+        said.push(format!("Reason: {}.", t.reason.trim_end_matches('.')));
+    }
+    let trace = t
+        .trace_id
+        .as_ref()
+        .map_or(String::new(), |id| format!(", trace {id}"));
+    said.push(format!(
+        "Version {}, epoch {}, op_id {}{trace}.",
+        t.version, t.epoch, t.op_id
+    ));
+    said
+}
+
+fn trip(t: &Trip) -> Vec<String> {
+    let until = text::moment(t.until.as_ref());
+    let mut said = vec![
+        format!("TRIPPED: {}.", rule(&t.rule)),
+        format!(
+            "The cut lifts by itself at {until}. Record version {}.",
+            t.version
+        ),
+    ];
+    said.extend(t.evidence.iter().flat_map(evidence));
+    said
+}
+
+fn step(s: &StepEnded) -> (Option<Tone>, Vec<String>) {
+    let name = match s.step.as_str() {
+        "journal" => "Write the intent to the journal",
+        "arm" => "Arm the kernel's verdict",
+        "push" => "Push STATE_EXPIRED",
+        "store" => "Store EXPIRED",
+        "audit" => "Record the evidence",
+        other => other,
+    };
+    let detail = match s.detail.as_str() {
+        "" => String::new(),
+        detail => format!(" ({detail})"),
+    };
+    match s.ok {
+        true => (None, vec![format!("{name}: done{detail}.")]),
+        false => (
+            Some(Tone::Bad),
+            vec![format!("{name}: FAILED{detail}. It never stops the other steps.")],
+        ),
+    }
+}
+
+fn first_drop(d: &FirstDrop) -> String {
+    let way = match d.direction.as_str() {
+        "ingress" => "towards the node",
+        _ => "from the node",
+    };
+    format!(
+        "First packet dropped ({way}), {} after arming.",
+        text::short(d.after_us)
+    )
+}
+
+fn lifted(l: &Lifted) -> String {
+    let dropped = match l.dropped_packets {
+        None => "how many packets were dropped is not known".into(),
+        Some(n) => format!("{} dropped in all", text::many(n, "packet")),
+    };
+    format!("The cut is over: {}; {dropped}.", l.reason.trim_end_matches('.'))
+}
+
+fn rule(name: &str) -> &str {
+    match name {
+        "omitted" => "its media server answers and leaves out this room, and RTP does not move both ways",
+        "sockets_gone" => "its media server is silent and its sockets are gone",
+        "source_silent" => {
+            "its media server is silent and no RTP leaves for any of its rooms (under the blast cap)"
+        }
+        "no_witness" => "heartbeats are missing and the kernel is no witness (under the blast cap)",
+        "contradiction_too_long" => {
+            "RTP moves both ways, but for longer than trip_on_contradiction_after allows without a heartbeat"
+        }
+        "operator" => "an operator said so",
+        other => other,
+    }
+}
+
+fn hold(name: &str) -> &str {
+    match name {
+        "contradiction" => "RTP moves both ways, so the control path is broken and not the room",
+        "source_still_sends" => "its media server is silent, but RTP leaves for one of its rooms",
+        "blast_cap" => "the blast cap is used up",
+        "never_cut" => "the room is on the never-cut list",
+        "maintenance" => "the room is under maintenance",
+        "mode_off" => "the mode is off",
+        "kill_switch" => "the kill switch is on",
+        other => other,
+    }
+}

@@ -1,0 +1,146 @@
+//! `kill-switch on|off|status`. Two things make the switch: the pinned word that both programs read first, and the file
+//! that makes an agent started later keep it on. The agent turns both; without it this does.
+
+use super::{
+    Code, Failure,
+    args::Turn,
+    client::call,
+    output::{Output, Tone},
+    pinned,
+};
+use crate::{
+    api::kill_file,
+    config::Paths,
+    proto::admin::{KernelRequest, KillSwitchRequest},
+};
+use serde::Serialize;
+
+/// How the switch stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Switch {
+    /// The pinned word; `None`: no program of ours is loaded.
+    kernel: Option<bool>,
+    /// Whether an agent that starts will turn it on.
+    file: bool,
+}
+
+/// Turns it, or tells how it is.
+pub(super) async fn kill_switch(paths: &Paths, out: Output, turn: Turn) -> Result<String, Failure> {
+    let kernel = match turn {
+        Turn::On => turn_to(paths, true).await?,
+        Turn::Off => turn_to(paths, false).await?,
+        Turn::Status => look(paths).await?,
+    };
+    let file = kill_file::is_on(&paths.run);
+    out.print(&Switch { kernel, file }, say)
+}
+
+async fn turn_to(paths: &Paths, on: bool) -> Result<Option<bool>, Failure> {
+    match call!(paths, kill_switch(KillSwitchRequest { on })) {
+        Ok(answer) => Ok(Some(answer.on)),
+        Err(away) if away.agent_is_away() => turn_pinned(paths, on, &away),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// On: the file first. Off: the file last. What fails in between leaves the switch on.
+fn turn_pinned(paths: &Paths, on: bool, away: &Failure) -> Result<Option<bool>, Failure> {
+    let who = format!("uid={} while the agent was away", nix::unistd::getuid());
+    let file = || kill_file::turn(&paths.run, on, &who).map_err(|e| file_failure(&e));
+    if on {
+        file()?;
+    }
+    let kernel = if nothing_pinned(paths) {
+        pinned::note(
+            away,
+            "nothing is pinned in the kernel; an agent that starts honours the file",
+        );
+        None
+    } else {
+        let maps = pinned::open(paths, away)?;
+        let turned = maps.set_kill_switch(on);
+        turned.map_err(|e| pinned::failure("turning the kill switch", &e))?;
+        pinned::note(away, "turned in the pinned maps");
+        Some(on)
+    };
+    if !on {
+        file()?;
+    }
+    Ok(kernel)
+}
+
+async fn look(paths: &Paths) -> Result<Option<bool>, Failure> {
+    match call!(paths, kernel(KernelRequest {})) {
+        Ok(status) => Ok(Some(status.kill_switch)),
+        Err(away) if away.agent_is_away() && nothing_pinned(paths) => {
+            pinned::note(&away, "nothing is pinned in the kernel");
+            Ok(None)
+        }
+        Err(away) if away.agent_is_away() => {
+            let maps = pinned::open(paths, &away)?;
+            let word = maps.kill_switch();
+            let word = word.map_err(|e| pinned::failure("reading the kill switch", &e))?;
+            pinned::note(&away, "read from the pinned maps");
+            Ok(Some(word))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn nothing_pinned(paths: &Paths) -> bool {
+    paths.pin_dir().try_exists().is_ok_and(|there| !there)
+}
+
+fn file_failure(e: &kill_file::KillFileError) -> Failure {
+    let code = match e.source.kind() {
+        std::io::ErrorKind::PermissionDenied => Code::Permission,
+        _ => Code::Failed,
+    };
+    Failure::new(
+        code,
+        format!("{e}; the kill switch may be on in part: try again as root"),
+    )
+}
+
+fn say(switch: &Switch, out: Output) -> String {
+    let word = match switch.kernel {
+        Some(true) => out.tone(
+            Tone::Bad,
+            "Kill switch: on. No packet is dropped and no room trips.",
+        ),
+        Some(false) => out.tone(Tone::Good, "Kill switch: off. Cuts apply."),
+        None => "Kill switch: no program of ours is loaded, so nothing is dropped.".into(),
+    };
+    let file = match switch.file {
+        true => "An agent that starts keeps it on (the file is there).",
+        false => "An agent that starts leaves it off (no file).",
+    };
+    format!("{word}\n{file}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_says_what_the_kernel_does_and_what_a_later_start_will_do() {
+        let on = Switch {
+            kernel: Some(true),
+            file: true,
+        };
+        assert_eq!(
+            say(&on, Output::plain()),
+            "Kill switch: on. No packet is dropped and no room trips.\n\
+             An agent that starts keeps it on (the file is there).\n"
+        );
+        let gone = Switch {
+            kernel: None,
+            file: false,
+        };
+        assert_eq!(
+            say(&gone, Output::plain()),
+            "Kill switch: no program of ours is loaded, so nothing is dropped.\n\
+             An agent that starts leaves it off (no file).\n"
+        );
+    }
+}

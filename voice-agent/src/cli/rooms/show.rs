@@ -1,0 +1,152 @@
+//! One room, line by line.
+
+use super::state_tone;
+use crate::{
+    cli::{
+        output::{Output, Tone},
+        text,
+    },
+    proto::admin::{BlockInfo, BlockStep, Room, Witness},
+};
+use std::fmt::Write;
+
+pub(super) fn show(room: &Room, out: Output) -> String {
+    let mut lines = Lines {
+        out,
+        text: String::new(),
+    };
+    let state = match state_tone(&room.state) {
+        Some(tone) => out.tone(tone, &room.state),
+        None => room.state.clone(),
+    };
+    lines.add("room", &out.tone(Tone::Strong, &room.room));
+    let age = text::duration(room.state_age_ms);
+    lines.add(
+        "state",
+        &format!("{state} for {age}, since {}", text::moment(room.since.as_ref())),
+    );
+    let (version, epoch, life) = (room.version, &room.epoch, room.incarnation);
+    lines.add(
+        "record",
+        &format!("version {version}, epoch {epoch}, life {life}{}", unstored(room)),
+    );
+    lines.add("host", room.host.as_deref().unwrap_or("not known"));
+    lines.add("clients", &room.clients.to_string());
+    lines.add("served by", room.source.as_deref().unwrap_or("nobody"));
+    lines.add("ports", &text::ports(&room.ports));
+    lines.add("heartbeat", &heartbeat(room));
+    let progress = room.progress.replace('_', " ");
+    lines.add(
+        "progress",
+        &format!("{} ago ({progress})", text::duration(room.progress_age_ms)),
+    );
+    lines.add(
+        "witness",
+        &room.witness.as_ref().map_or("no kernel counters".into(), witness),
+    );
+    lines.add("packets", &packets(room));
+    if let Some(hold) = &room.held {
+        let held = format!("stuck, yet not cut: {}", hold.replace('_', " "));
+        lines.add("held", &out.tone(Tone::Look, &held));
+    }
+    if room.would_trip {
+        lines.add("shadow", &out.tone(Tone::Look, "would have been cut"));
+    }
+    match &room.block {
+        Some(block) => lines.block(block, room.ports.is_empty()),
+        None => lines.add("cut", "no"),
+    }
+    let _ = writeln!(lines.text, "\nWhy: voice-agent explain {}", room.room);
+    lines.text
+}
+
+struct Lines {
+    out: Output,
+    text: String,
+}
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &str) {
+        // Writing to a String cannot fail, here and above.
+        let _ = writeln!(self.text, "{name:<10} {value}");
+    }
+
+    fn block(&mut self, block: &BlockInfo, nothing_bound: bool) {
+        let until = text::moment(block.until.as_ref());
+        let cut = format!(
+            "{} left, until {until}: {}",
+            text::duration(block.left_ms),
+            block.reason
+        );
+        self.add("cut", &self.out.tone(Tone::Bad, &cut));
+        if nothing_bound {
+            self.add(
+                "",
+                &self
+                    .out
+                    .tone(Tone::Look, "nothing bound: no port to drop packets on"),
+            );
+        }
+        for step in &block.steps {
+            self.add("", &step_line(step, self.out));
+        }
+        match block.acknowledged_by.as_slice() {
+            [] => self.add("", "acknowledged by nobody yet"),
+            peers => self.add("", &format!("acknowledged by {}", peers.join(", "))),
+        }
+    }
+}
+
+fn step_line(step: &BlockStep, out: Output) -> String {
+    let tone = match step.state.as_str() {
+        "done" => Tone::Good,
+        "failed" => Tone::Bad,
+        _ => Tone::Look,
+    };
+    let line = format!("{:<8} {} {}", step.step, out.tone(tone, &step.state), step.detail);
+    line.trim_end().into()
+}
+
+fn unstored(room: &Room) -> String {
+    match room.unstored_changes {
+        0 => String::new(),
+        n => format!(", {} not stored yet", text::many(n.into(), "change")),
+    }
+}
+
+fn heartbeat(room: &Room) -> String {
+    match room.heartbeat_age_ms {
+        None => format!("never in this life, {} missed", room.misses),
+        Some(age) => format!("{} ago, {} missed", text::duration(age), room.misses),
+    }
+}
+
+fn witness(w: &Witness) -> String {
+    let (window, rtp_in, rtp_out) = (
+        text::duration(w.window_ms),
+        text::count(w.rtp_in_packets),
+        text::count(w.rtp_out_packets),
+    );
+    let doubt = if w.saw_egress {
+        ""
+    } else {
+        "; egress never seen in this life: no witness"
+    };
+    format!("{rtp_in} RTP in, {rtp_out} RTP out over the last {window}{doubt}")
+}
+
+fn packets(room: &Room) -> String {
+    let mut line = format!(
+        "{} passed, {} dropped",
+        text::count(room.passed_packets),
+        text::count(room.dropped_packets)
+    );
+    if room.would_drop_packets > 0 {
+        let _ = write!(
+            line,
+            ", {} would drop (shadow)",
+            text::count(room.would_drop_packets)
+        );
+    }
+    line
+}

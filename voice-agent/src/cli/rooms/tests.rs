@@ -1,0 +1,123 @@
+//! The tables and the page of one room, line by line.
+
+use super::{show, *};
+use crate::proto::admin::{BlockInfo, BlockStep, Time, Witness};
+
+fn room(name: &str) -> Room {
+    Room {
+        room: name.into(),
+        state: "LIVEING".into(),
+        since: Some(Time {
+            rfc3339: "2026-11-22T03:00:00.000Z".into(),
+            unix_ms: 0,
+        }),
+        state_age_ms: 725_000,
+        version: 2,
+        epoch: "0.7".into(),
+        incarnation: 1,
+        host: Some("alice".into()),
+        clients: 5,
+        source: Some("janus".into()),
+        ports: vec![50_000, 50_001, 50_010],
+        heartbeat_age_ms: Some(1_200),
+        progress_age_ms: 1_200,
+        progress: "heartbeat".into(),
+        witness: Some(Witness {
+            window_ms: 25_000,
+            rtp_in_packets: 5_000,
+            rtp_out_packets: 4_800,
+            saw_egress: true,
+        }),
+        passed_packets: 123_456,
+        ..Room::default()
+    }
+}
+
+fn cut(name: &str) -> Room {
+    Room {
+        state: "EXPIRED".into(),
+        misses: 18,
+        heartbeat_age_ms: Some(95_000),
+        dropped_packets: 60_012,
+        block: Some(BlockInfo {
+            reason: "stuck".into(),
+            until: Some(Time {
+                rfc3339: "2026-11-22T03:17:05.000Z".into(),
+                unix_ms: 0,
+            }),
+            left_ms: 212_000,
+            steps: vec![
+                BlockStep {
+                    step: "arm".into(),
+                    state: "done".into(),
+                    detail: "3 ports".into(),
+                },
+                BlockStep {
+                    step: "push".into(),
+                    state: "pending".into(),
+                    detail: String::new(),
+                },
+            ],
+            acknowledged_by: vec!["gw-1".into()],
+        }),
+        ..room(name)
+    }
+}
+
+#[test]
+fn rooms_are_listed_with_the_one_thing_most_worth_knowing_of_each() {
+    let held = Room {
+        held: Some("blast_cap".into()),
+        ..room("talk-2")
+    };
+    let rooms = vec![cut("talk-1"), held, room("talk-3")];
+    assert_eq!(
+        list(&RoomsResponse { rooms }, Output::plain(), false),
+        "\
+ROOM    STATE    SINCE       HEARTBEAT        CLIENTS  PORTS  DROPPED  NOTE
+talk-1  EXPIRED  12 min 5 s  95 s, 18 missed  5        3      60,012   cut: 3 min 32 s left
+talk-2  LIVEING  12 min 5 s  1.2 s            5        3      0        stuck, held: blast cap
+talk-3  LIVEING  12 min 5 s  1.2 s            5        3      0
+"
+    );
+}
+
+#[test]
+fn no_rooms_and_no_blocked_rooms_are_said_in_words() {
+    let nothing = RoomsResponse::default();
+    assert_eq!(list(&nothing, Output::plain(), false), "No rooms on this node.\n");
+    assert_eq!(list(&nothing, Output::plain(), true), "No room is blocked.\n");
+}
+
+#[test]
+fn the_longest_room_id_does_not_make_a_table_wider_than_100_characters() {
+    let rooms = vec![cut(&"x".repeat(64))];
+    let table = list(&RoomsResponse { rooms }, Output::plain(), false);
+    assert!(table.lines().all(|l| l.chars().count() <= 100), "{table}");
+}
+
+#[test]
+fn a_cut_room_shows_its_steps_and_who_took_note() {
+    assert_eq!(
+        show::show(&cut("talk-1"), Output::plain()),
+        "\
+room       talk-1
+state      EXPIRED for 12 min 5 s, since 2026-11-22T03:00:00.000Z
+record     version 2, epoch 0.7, life 1
+host       alice
+clients    5
+served by  janus
+ports      50000-50001, 50010
+heartbeat  95 s ago, 18 missed
+progress   1.2 s ago (heartbeat)
+witness    5,000 RTP in, 4,800 RTP out over the last 25 s
+packets    123,456 passed, 60,012 dropped
+cut        3 min 32 s left, until 2026-11-22T03:17:05.000Z: stuck
+           arm      done 3 ports
+           push     pending
+           acknowledged by gw-1
+
+Why: voice-agent explain talk-1
+"
+    );
+}

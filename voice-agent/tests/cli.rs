@@ -1,0 +1,218 @@
+//! The real binary: exit codes, and what it says on which stream, without an agent and with wrong input.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Output},
+};
+use tempfile::TempDir;
+
+/// A directory in which an agent could live, with a configuration that points there.
+fn nowhere() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    let config = format!("[paths]\nstate = \"{at}/state\"\nrun = \"{at}/run\"\nbpffs = \"{at}/bpf\"\n");
+    std::fs::write(dir.path().join("config.toml"), config).unwrap();
+    dir
+}
+
+fn voice_agent(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_voice-agent"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VOICE_AGENT_")) {
+        command.env_remove(name);
+    }
+    command
+        .arg("--config")
+        .arg(dir.join("config.toml"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn exit(out: &Output) -> i32 {
+    out.status.code().unwrap()
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8(out.stdout.clone()).unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8(out.stderr.clone()).unwrap()
+}
+
+#[test]
+fn without_an_agent_every_command_that_needs_one_says_so_in_one_line_and_exits_3() {
+    let dir = nowhere();
+    for args in [
+        &["status"][..],
+        &["rooms"],
+        &["rooms", "--blocked"],
+        &["show", "a"],
+        &["explain", "a"],
+        &["block", "a", "--reason", "why"],
+        &["release", "a"],
+        &["release", "--all"],
+        &["kernel", "status"],
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!(exit(&out), 3, "{args:?}: {}", stderr(&out));
+        assert!(
+            stderr(&out).starts_with("error: agent not running: nobody listens on "),
+            "{}",
+            stderr(&out)
+        );
+        assert_eq!(stderr(&out).lines().count(), 1, "{}", stderr(&out));
+        assert!(stdout(&out).is_empty());
+    }
+}
+
+#[test]
+fn a_dead_agents_socket_is_as_good_as_none() {
+    let dir = nowhere();
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    drop(UnixListener::bind(dir.path().join("run/admin.sock")).unwrap());
+    assert_eq!(exit(&voice_agent(dir.path(), &["rooms"])), 3);
+}
+
+#[test]
+fn with_json_an_error_is_an_object_on_stderr_and_stdout_stays_empty() {
+    let dir = nowhere();
+    for (args, code, number) in [
+        (&["rooms", "--json"][..], "agent_not_running", 3),
+        (&["--json", "show", "a/b"], "usage", 2),
+        (&["--json", "--set", "trip.mode=loud", "rooms"], "config", 2),
+    ] {
+        let out = voice_agent(dir.path(), args);
+        let error: serde_json::Value = serde_json::from_str(&stderr(&out)).unwrap();
+        assert_eq!(error["error"]["code"], code);
+        assert_eq!(error["error"]["exit"], number);
+        assert_eq!(exit(&out), number);
+        assert!(error["error"]["message"].as_str().is_some_and(|m| !m.is_empty()));
+        assert!(stdout(&out).is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_flag_a_bad_room_id_and_a_release_of_nothing_in_particular_exit_2() {
+    let dir = nowhere();
+    for (args, said) in [
+        (&["rooms", "--frozen"][..], "--frozen"),
+        (
+            &["show", "a/b"],
+            "room id \"a/b\" is not valid: allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -",
+        ),
+        (&["block", "a"], "--reason"),
+        (
+            &["block", "a", "--reason", "why", "--for", "soon"],
+            "write it like 60s, 5m or 1h 30m",
+        ),
+        (
+            &["block", "a", "--reason", "why", "--for", "0s"],
+            "must be longer than nothing",
+        ),
+        (&["release"], "--all"),
+        (&["release", "a", "--all"], "cannot be used with"),
+        (&["kill-switch", "maybe"], "on, off, status"),
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!(exit(&out), 2, "{args:?}");
+        assert!(stderr(&out).contains(said), "{args:?}: {}", stderr(&out));
+    }
+}
+
+#[test]
+fn configuration_mistakes_are_listed_all_at_once_and_exit_2() {
+    let dir = nowhere();
+    std::fs::write(
+        dir.path().join("config.toml"),
+        "[trip]\nmode = \"loud\"\n\n[rooms]\nmisses = 0\n",
+    )
+    .unwrap();
+    for args in [
+        &["--set", "kernel.nonsense=1", "config", "check"][..],
+        &["--set", "kernel.nonsense=1", "run"],
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!(exit(&out), 2);
+        let said = stderr(&out);
+        assert!(
+            said.starts_with("error: the configuration has 3 mistakes:\n"),
+            "{said}"
+        );
+        for key in ["trip.mode = \"loud\"", "rooms.misses = \"0\"", "kernel.nonsense"] {
+            assert!(said.contains(key), "{key}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_default_file_passes_the_check_and_what_is_in_force_follows_flags_and_instance() {
+    let dir = nowhere();
+    let default = voice_agent(dir.path(), &["config", "default"]);
+    assert_eq!(exit(&default), 0);
+    std::fs::write(dir.path().join("config.toml"), &default.stdout).unwrap();
+    let check = voice_agent(dir.path(), &["config", "check"]);
+    assert_eq!(
+        (exit(&check), stdout(&check).as_str()),
+        (0, "The configuration is valid.\n")
+    );
+    let args = [
+        "--instance",
+        "two",
+        "--set",
+        "trip.stuck_after=2m",
+        "config",
+        "show",
+        "--json",
+    ];
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&voice_agent(dir.path(), &args))).unwrap();
+    assert_eq!(shown["paths"]["run"], "/run/voice-agent-two");
+    assert_eq!(shown["trip"]["stuck_after"], "2m");
+}
+
+#[test]
+fn the_kill_switch_without_agent_and_pins_is_a_file_that_a_later_start_honours() {
+    let dir = nowhere();
+    let file = dir.path().join("run/kill-switch");
+    let on = voice_agent(dir.path(), &["kill-switch", "on"]);
+    assert_eq!(exit(&on), 0, "{}", stderr(&on));
+    assert_eq!(
+        stderr(&on),
+        "agent not running: nothing is pinned in the kernel; an agent that starts honours the file\n"
+    );
+    assert!(file.exists());
+    let status = voice_agent(dir.path(), &["kill-switch", "status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&stdout(&status)).unwrap();
+    assert_eq!(status, serde_json::json!({ "kernel": null, "file": true }));
+    assert_eq!(exit(&voice_agent(dir.path(), &["kill-switch", "off"])), 0);
+    assert!(!file.exists());
+}
+
+#[test]
+fn detaching_is_refused_while_somebody_listens_on_the_admin_socket() {
+    let dir = nowhere();
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    let _agent = UnixListener::bind(dir.path().join("run/admin.sock")).unwrap();
+    let out = voice_agent(dir.path(), &["kernel", "detach"]);
+    assert_eq!(exit(&out), 1, "{}", stderr(&out));
+    assert!(
+        stderr(&out).starts_with("error: the agent runs"),
+        "{}",
+        stderr(&out)
+    );
+}
+
+#[test]
+fn help_documents_the_exit_codes() {
+    let dir = nowhere();
+    let help = stdout(&voice_agent(dir.path(), &["--help"]));
+    for line in [
+        "  3  the agent is not running",
+        "  4  no such room",
+        "  5  permission denied",
+    ] {
+        assert!(help.contains(line), "{help}");
+    }
+}
