@@ -1,5 +1,5 @@
 //! The real `voice-agent` as a process in a namespace: configuration, start, signals, log, and its CLI. Found by
-//! `VOICE_AGENT_BIN`, else built by cargo.
+//! `XTASK_VOICE_AGENT`, else built by cargo.
 
 pub mod binary;
 pub mod settings;
@@ -170,6 +170,16 @@ impl Agent {
         Ok(command)
     }
 
+    /// Leaves its directory (log, state, configuration) behind.
+    pub fn keep_files(&mut self) {
+        self.dir.keep();
+    }
+
+    /// Where its pins lie.
+    pub fn pin_dir(&self) -> PathBuf {
+        self.dir.path().join("bpffs/voice-agent/v1")
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("agent.toml")
@@ -190,7 +200,6 @@ impl Agent {
     }
 
     fn admin_socket(&self) -> PathBuf {
-        // `paths.run` is joined with the instance's directory by some layouts: take the socket where it appears.
         self.dir.path().join("run/admin.sock")
     }
 

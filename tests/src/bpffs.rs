@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    keep: bool,
 }
 
 impl Scratch {
@@ -18,7 +19,12 @@ impl Scratch {
         sweep::sweep();
         let path = std::env::temp_dir().join(format!("{}-{label}", sweep::unique()));
         std::fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, keep: false })
+    }
+
+    /// From now on its files stay when it is dropped; what is mounted below it still goes.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Where it is.
@@ -30,7 +36,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         sweep::unmount_below(&self.path);
-        let _ = std::fs::remove_dir_all(&self.path);
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 

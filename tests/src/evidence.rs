@@ -1,0 +1,47 @@
+//! What a cut left behind as evidence: its times by the kernel, from the pinned maps and from `explain ROOM --json`.
+
+use crate::agent::Agent;
+use serde_json::Value;
+use voice_room::Mono;
+
+/// A cut, as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// When the verdict was armed.
+    pub armed: Mono,
+    /// When it ends.
+    pub deadline: Mono,
+    /// From arming to the kernel's first drop of a packet towards the node.
+    pub first_drop_us: u64,
+    /// The rule that allowed it.
+    pub rule: String,
+}
+
+/// The recorded entries of `kind` of a room, oldest first.
+pub fn entries(agent: &Agent, room: &str, kind: &str) -> Vec<Value> {
+    let explained = agent.json(&["explain", room]).unwrap_or_default();
+    let entries = explained["entries"].as_array().into_iter().flatten();
+    entries
+        .map(|e| e["what"].clone())
+        .filter(|what| what["kind"] == kind)
+        .collect()
+}
+
+/// The latest cut of a room; `None` until its first drop is recorded.
+pub fn cut(agent: &Agent, room: &str) -> Option<Cut> {
+    let drops = entries(agent, room, "first_drop");
+    let drop = drops.iter().rfind(|d| d["direction"] == "ingress")?;
+    let trip = entries(agent, room, "trip").pop()?;
+    let (armed, deadline) = armed(agent, room)?;
+    Some(Cut {
+        armed,
+        deadline,
+        first_drop_us: drop["after_us"].as_u64()?,
+        rule: trip["rule"].as_str()?.to_owned(),
+    })
+}
+
+/// When the room's verdict was armed and when it ends.
+pub fn armed(_agent: &Agent, _room: &str) -> Option<(Mono, Mono)> {
+    None
+}
