@@ -1,4 +1,4 @@
-//! What a cut left behind as evidence: its times by the kernel, from the pinned maps and from `explain ROOM --json`.
+//! What a cut left behind as evidence: its times by the kernel, from `show` and `explain`.
 
 use crate::agent::Agent;
 use serde_json::Value;
@@ -41,7 +41,9 @@ pub fn cut(agent: &Agent, room: &str) -> Option<Cut> {
     })
 }
 
-/// When the room's verdict was armed and when it ends.
-pub fn armed(_agent: &Agent, _room: &str) -> Option<(Mono, Mono)> {
-    None
+/// When the verdict of the room's present cut was armed and when it ends.
+pub fn armed(agent: &Agent, room: &str) -> Option<(Mono, Mono)> {
+    let block = agent.room(room)?["block"].clone();
+    let at = |key: &str| block[key].as_u64().map(Mono);
+    Some((at("armed_monotonic_ns")?, at("deadline_monotonic_ns")?))
 }

@@ -110,6 +110,7 @@ fn view(room: &str, blocked: bool) -> RoomView {
         block: blocked.then(|| BlockView {
             reason: "stuck".into(),
             until: convert::now(),
+            armed_at: Mono(0),
             deadline: Mono(0),
             left: Duration::from_secs(60),
             steps: Vec::new(),

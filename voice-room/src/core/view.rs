@@ -64,6 +64,8 @@ pub struct RoomView {
 pub struct BlockView {
     /// In words.
     pub reason: String,
+    /// When its verdict was armed, on CLOCK_MONOTONIC; when the trip was decided, until the kernel answered.
+    pub armed_at: Mono,
     /// When it ends.
     pub until: Wall,
     /// The same on CLOCK_MONOTONIC.
@@ -123,6 +125,7 @@ impl Core {
             would_drop: counts.would_drop,
             block: room.trip.as_ref().map(|trip| BlockView {
                 reason: trip.reason.clone(),
+                armed_at: trip.armed_at,
                 until: trip.until,
                 deadline: trip.deadline,
                 left: trip.deadline.since(now.mono),

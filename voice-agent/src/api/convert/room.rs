@@ -44,6 +44,8 @@ fn block(b: &BlockView) -> BlockInfo {
         left_ms: millis(b.left),
         steps: b.steps.iter().map(step).collect(),
         acknowledged_by: b.acked.iter().map(ToString::to_string).collect(),
+        armed_monotonic_ns: b.armed_at.0,
+        deadline_monotonic_ns: b.deadline.0,
     }
 }
 

@@ -59,6 +59,8 @@ fn cut(name: &str) -> Room {
                 },
             ],
             acknowledged_by: vec!["gw-1".into()],
+            armed_monotonic_ns: 0,
+            deadline_monotonic_ns: 0,
         }),
         ..room(name)
     }
