@@ -1,7 +1,9 @@
 //! `cargo xtask demo`: sets up, builds, and hands over to the `demo` binary of the tests crate.
 
 use crate::{args::Demo, build_ebpf, command, progress::Progress, setup};
+use anyhow::Context;
 use std::{
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode},
 };
@@ -28,16 +30,13 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Demo) -> anyhow::R
         ];
         command::loud(&mut command::cargo(root, build))
     })?;
-    let status = Command::new(command::built(root, "demo"))
-        .env("XTASK_VOICE_AGENT", command::built(root, "voice-agent"))
+    // In our place, so that signals reach it and its exit code is ours.
+    let error = Command::new(command::built(root, "demo"))
         .current_dir(root)
+        .env("XTASK_VOICE_AGENT", command::built(root, "voice-agent"))
         .args(flags(options))
-        .status()?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+        .exec();
+    Err(error).context("could not start the demo")
 }
 
 /// The demo binary takes the flags that we take.

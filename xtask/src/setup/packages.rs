@@ -8,13 +8,13 @@ use std::{path::Path, process::Command};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// For the demo without a real media server.
-pub(crate) const DEMO: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+pub(crate) const DEMO: &[Need] = &[("ip", "iproute2")];
 
 /// For rooms on a real Janus.
 pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
 
 /// For the tests, besides [`JANUS`].
-pub(crate) const TEST: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool"), ("tcpdump", "tcpdump")];
+pub(crate) const TEST: &[Need] = &[("ip", "iproute2"), ("tcpdump", "tcpdump")];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
 pub(crate) fn packages(progress: &Progress, needs: &[&[Need]]) -> anyhow::Result<()> {
@@ -73,10 +73,7 @@ mod tests {
 
     #[test]
     fn a_package_is_named_once_although_two_lists_need_it() {
-        assert_eq!(
-            missing(&[DEMO, TEST], |_| false),
-            ["ethtool", "iproute2", "tcpdump"]
-        );
+        assert_eq!(missing(&[DEMO, TEST], |_| false), ["iproute2", "tcpdump"]);
     }
 
     #[test]
