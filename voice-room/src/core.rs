@@ -112,8 +112,8 @@ impl Core {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Request(request) => self.request(now, &request),
-            Input::Client(fact) => self.client(now, fact),
-            Input::Heartbeat(heartbeat) => self.heartbeat(now, heartbeat),
+            Input::Client(fact) => self.client(now, &fact),
+            Input::Heartbeat(heartbeat) => self.heartbeat(now, &heartbeat),
             Input::SourceLost(source) => self.source_lost(&source),
             Input::Traffic(traffic) => self.traffic(now, traffic),
             Input::Sockets(open) => self.sockets(now.mono, &open),

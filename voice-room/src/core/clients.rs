@@ -14,9 +14,9 @@ use crate::{
 use alloc::{format, vec::Vec};
 
 impl Core {
-    pub(super) fn client(&mut self, now: Now, fact: ClientFact) {
-        match self.client_permitted(now, &fact) {
-            Ok(()) => self.take_client(now, &fact),
+    pub(super) fn client(&mut self, now: Now, fact: &ClientFact) {
+        match self.client_permitted(now, fact) {
+            Ok(()) => self.take_client(now, fact),
             Err(rejected) => return self.refuse(&fact.room, fact.reply, rejected),
         }
         if let (Some(to), Some(room)) = (fact.reply, self.rooms.get(&fact.room)) {
@@ -97,7 +97,7 @@ impl Core {
         let trusted = matches!(fact.actor, Actor::Source(_));
         match (fact.what, state) {
             (ClientAct::Leave, Some(State::Liveing)) => {
-                self.host_gone(now, &fact.room, &fact.actor, "host left")
+                self.host_gone(now, &fact.room, &fact.actor, "host left");
             }
             (ClientAct::Join | ClientAct::Keepalive, Some(State::GraceClosing)) if trusted => {
                 let cause = Cause::by(fact.actor.clone(), "host came back");

@@ -9,7 +9,7 @@ use crate::{
 use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
 
 impl Core {
-    pub(super) fn heartbeat(&mut self, now: Now, heartbeat: Heartbeat) {
+    pub(super) fn heartbeat(&mut self, now: Now, heartbeat: &Heartbeat) {
         let source = self.sources.entry(heartbeat.source.clone()).or_insert(Source {
             last_answer: now.mono,
             lost: false,
@@ -19,12 +19,12 @@ impl Core {
         source.last_answer = now.mono;
         source.lost = false;
         source.capacity = heartbeat.capacity.or(source.capacity);
-        for served in heartbeat.rooms {
+        for served in &heartbeat.rooms {
             self.served(now, &heartbeat.source, served);
         }
     }
 
-    fn served(&mut self, now: Now, source: &SourceId, served: Served) {
+    fn served(&mut self, now: Now, source: &SourceId, served: &Served) {
         let actor = Actor::Source(source.clone());
         let id = served.room.clone();
         if let Some(room) = self.rooms.get(&id).filter(|r| r.state().is_some()) {
@@ -40,7 +40,7 @@ impl Core {
         }
         self.listed(now, &id, &served.ports);
         if served.participants > 0 {
-            self.beat(now, &id, source, &served);
+            self.beat(now, &id, source, served);
         }
     }
 

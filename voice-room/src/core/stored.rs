@@ -32,7 +32,7 @@ impl Core {
             Ok(Committed::Ok | Committed::Skipped) => self.taken(now, id),
             Ok(Committed::Conflict(current)) => self.conflict(now, id, current),
             Ok(Committed::Fenced(epoch)) => {
-                self.give_up(now, id, &format!("fenced: epoch {epoch} has written before"))
+                self.give_up(now, id, &format!("fenced: epoch {epoch} has written before"));
             }
             Err(problem) => {
                 front.retry_at = Some(now.mono + RETRY);
