@@ -1,10 +1,20 @@
 //! Where rooms are kept. One trait, so that every store has the same conflict semantics.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+mod disk;
 pub mod embedded;
 pub mod journal;
+mod queue;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use embedded::Embedded;
+pub use journal::JournalHandle;
 
 use async_trait::async_trait;
-use voice_room::{Change, Isolation, RoomRecord, StateChangeEvent, record::Committed};
+use std::time::{SystemTime, UNIX_EPOCH};
+use voice_room::{Change, Isolation, RoomRecord, StateChangeEvent, Wall, record::Committed};
 
 /// Why a store could not answer. Nothing is known of the change then; it is tried again by op_id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,4 +60,10 @@ pub trait RoomStore: Send + Sync {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, StateChangeEvent)>, StoreError>;
+}
+
+/// The wall clock, for how long things are kept. Before 1970 it is 1970.
+fn wall_now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,0 +1,246 @@
+//! What every store must do, as test cases: the embedded store runs them, and each later store will.
+
+use super::RoomStore;
+use voice_room::{
+    Change, Epoch, EventType, Incarnation, Isolation, OpId, RoomId, RoomRecord, State, StateChangeEvent,
+    Version, Wall,
+    record::{Committed, IsolationChange},
+    timeline::Actor,
+};
+
+/// Runs every case as a test of its own; `$store` makes an empty store and what must outlive it.
+macro_rules! conformance {
+    ($store:expr; $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                let (store, _kept) = $store;
+                $crate::store::conformance::$case(&store).await;
+            }
+        )*
+    };
+    ($store:expr) => {
+        $crate::store::conformance::conformance! { $store;
+            of_two_writers_of_one_version_one_wins_and_the_other_gets_the_winners_record
+            a_change_repeated_a_hundred_times_is_one_effect_and_one_event
+            a_lower_epoch_is_fenced_and_the_same_or_a_higher_one_is_not
+            a_new_life_begins_over_a_destroyed_room_and_not_over_a_live_one
+            a_transition_of_a_room_that_is_not_stored_is_a_conflict_with_nothing
+            a_version_that_is_not_the_next_one_or_another_old_state_is_a_conflict
+            isolation_is_set_kept_and_cleared_with_its_change_and_not_by_a_refused_one
+            events_are_read_in_order_from_a_position_on
+        }
+    };
+}
+pub(crate) use conformance;
+
+/// The creation of a room: version 1, epoch 0.1.
+pub(crate) fn change(room: &str) -> Change {
+    let room = RoomId::new(room).unwrap();
+    let (version, epoch, incarnation) = (Version(1), Epoch { era: 0, revision: 1 }, Incarnation(1));
+    let op_id = OpId::new(&format!("{room}-1")).unwrap();
+    let record = RoomRecord {
+        room: room.clone(),
+        state: State::Created,
+        version,
+        epoch,
+        op_id: op_id.clone(),
+        incarnation,
+        owner: "node-1".parse().unwrap(),
+        since: Wall(1_000),
+        host: None,
+        ports: Vec::new(),
+    };
+    let event = StateChangeEvent {
+        room,
+        incarnation,
+        event_type: EventType::Create,
+        old_state: None,
+        new_state: State::Created,
+        version,
+        epoch,
+        op_id,
+        actor: Actor::Agent,
+        reason: "test".into(),
+        trace_id: None,
+        timestamp: Wall(1_000),
+    };
+    Change {
+        record,
+        event,
+        isolation: IsolationChange::Keep,
+    }
+}
+
+/// The change after `last`, by `event` to `state`.
+pub(crate) fn then(last: &Change, event: EventType, state: State) -> Change {
+    let mut next = last.clone();
+    let begins = matches!(event, EventType::Create | EventType::Adopt);
+    next.record.version = last.record.version.next();
+    next.record.state = state;
+    next.record.op_id = OpId::new(&format!("{}-{}", next.record.room, next.record.version)).unwrap();
+    next.event.event_type = event;
+    next.event.old_state = Some(last.record.state).filter(|_| !begins);
+    next.event.new_state = state;
+    next.event.version = next.record.version;
+    next.event.op_id = next.record.op_id.clone();
+    next.isolation = IsolationChange::Keep;
+    next
+}
+
+fn by(mut change: Change, revision: u64, op_id: &str) -> Change {
+    change.record.epoch.revision = revision;
+    change.event.epoch.revision = revision;
+    change.record.op_id = OpId::new(op_id).unwrap();
+    change.event.op_id = change.record.op_id.clone();
+    change
+}
+
+async fn ok(store: &dyn RoomStore, change: &Change) {
+    assert_eq!(store.commit(change.clone()).await, Ok(Committed::Ok));
+}
+
+async fn conflict(store: &dyn RoomStore, change: &Change, stored: Option<&Change>) {
+    let expected = Committed::Conflict(stored.map(|change| change.record.clone()));
+    assert_eq!(store.commit(change.clone()).await, Ok(expected));
+}
+
+async fn events_of(store: &dyn RoomStore, room: &RoomId) -> usize {
+    let events = store.events(None, 1_000).await.unwrap();
+    events.iter().filter(|(_, event)| event.room == *room).count()
+}
+
+pub(crate) async fn of_two_writers_of_one_version_one_wins_and_the_other_gets_the_winners_record(
+    store: &dyn RoomStore,
+) {
+    let created = change("contested");
+    ok(store, &created).await;
+    let live = then(&created, EventType::StartLive, State::Liveing);
+    let (one, two) = (by(live.clone(), 1, "one"), by(live, 1, "two"));
+    let (first, second) = tokio::join!(store.commit(one.clone()), store.commit(two.clone()));
+    let (won, lost) = match first.as_ref().unwrap() {
+        Committed::Ok => (one, second.unwrap()),
+        _ => (two, first.unwrap()),
+    };
+    assert_eq!(lost, Committed::Conflict(Some(won.record)));
+    assert_eq!(events_of(store, &created.record.room).await, 2);
+}
+
+pub(crate) async fn a_change_repeated_a_hundred_times_is_one_effect_and_one_event(store: &dyn RoomStore) {
+    let created = change("repeated");
+    let answers = (0..100).map(|_| store.commit(created.clone()));
+    let answers = futures::future::join_all(answers).await;
+    let oks = answers.iter().filter(|a| **a == Ok(Committed::Ok)).count();
+    let skipped = answers.iter().filter(|a| **a == Ok(Committed::Skipped)).count();
+    assert_eq!((oks, skipped), (1, 99));
+    assert_eq!(store.commit(created.clone()).await, Ok(Committed::Skipped));
+    assert_eq!(events_of(store, &created.record.room).await, 1);
+    assert_eq!(store.load().await.unwrap().rooms, vec![created.record]);
+}
+
+pub(crate) async fn a_lower_epoch_is_fenced_and_the_same_or_a_higher_one_is_not(store: &dyn RoomStore) {
+    let created = by(change("fenced"), 5, "create");
+    ok(store, &created).await;
+    let live = then(&created, EventType::StartLive, State::Liveing);
+    let fence = Committed::Fenced(created.record.epoch);
+    assert_eq!(store.commit(by(live.clone(), 4, "old")).await, Ok(fence));
+    ok(store, &by(live.clone(), 5, "same")).await;
+    let closed = by(then(&live, EventType::Close, State::Destroyed), 9, "higher");
+    ok(store, &closed).await;
+    // The fence stands above a life: also a new one, and also the repeat of a change that was done, are too late.
+    let again = then(&closed, EventType::Create, State::Created);
+    let fence = Ok(Committed::Fenced(closed.record.epoch));
+    assert_eq!(store.commit(by(again, 8, "late")).await, fence);
+    assert_eq!(store.commit(by(closed, 8, "higher")).await, fence);
+}
+
+pub(crate) async fn a_new_life_begins_over_a_destroyed_room_and_not_over_a_live_one(store: &dyn RoomStore) {
+    let created = change("again");
+    ok(store, &created).await;
+    let again = then(&created, EventType::Create, State::Created);
+    conflict(store, &again, Some(&created)).await;
+    let closed = then(&created, EventType::Close, State::Destroyed);
+    ok(store, &closed).await;
+    conflict(store, &change("again"), Some(&closed)).await;
+    let adopted = then(&closed, EventType::Adopt, State::Liveing);
+    ok(store, &adopted).await;
+    conflict(
+        store,
+        &then(&adopted, EventType::Adopt, State::Liveing),
+        Some(&adopted),
+    )
+    .await;
+}
+
+pub(crate) async fn a_transition_of_a_room_that_is_not_stored_is_a_conflict_with_nothing(
+    store: &dyn RoomStore,
+) {
+    let live = then(&change("unknown"), EventType::StartLive, State::Liveing);
+    conflict(store, &live, None).await;
+    assert_eq!(events_of(store, &live.record.room).await, 0);
+    // Its owner may know of versions that the store has forgotten.
+    let mut adopted = change("unknown");
+    adopted.record.version = Version(41);
+    ok(store, &adopted).await;
+}
+
+pub(crate) async fn a_version_that_is_not_the_next_one_or_another_old_state_is_a_conflict(
+    store: &dyn RoomStore,
+) {
+    let created = change("versions");
+    ok(store, &created).await;
+    let live = then(&created, EventType::StartLive, State::Liveing);
+    let closing = then(&live, EventType::HostDisconnect, State::GraceClosing);
+    conflict(store, &closing, Some(&created)).await;
+    let mut stuck = then(&created, EventType::Stuck, State::Expired);
+    stuck.event.old_state = Some(State::Liveing);
+    conflict(store, &stuck, Some(&created)).await;
+    conflict(store, &by(created.clone(), 1, "other-op"), Some(&created)).await;
+    ok(store, &live).await;
+    ok(store, &closing).await;
+}
+
+pub(crate) async fn isolation_is_set_kept_and_cleared_with_its_change_and_not_by_a_refused_one(
+    store: &dyn RoomStore,
+) {
+    let isolation = |until| Isolation {
+        room: RoomId::new("isolated").unwrap(),
+        reason: "stuck".into(),
+        until: Wall(until),
+    };
+    let isolations = async || store.load().await.unwrap().isolations;
+    let live = by(change("isolated"), 2, "create");
+    ok(store, &live).await;
+    let mut expired = then(&live, EventType::OwnerLost, State::Expired);
+    expired.isolation = IsolationChange::Set(isolation(1));
+    let fenced = store.commit(by(expired.clone(), 1, "fenced")).await;
+    assert!(matches!(fenced, Ok(Committed::Fenced(_))));
+    assert_eq!(isolations().await, vec![]);
+    expired.isolation = IsolationChange::Set(isolation(2));
+    ok(store, &expired).await;
+    assert_eq!(isolations().await, vec![isolation(2)]);
+    expired.isolation = IsolationChange::Clear;
+    assert_eq!(store.commit(expired.clone()).await, Ok(Committed::Skipped));
+    let destroyed = then(&expired, EventType::IsolationOver, State::Destroyed);
+    ok(store, &destroyed).await;
+    assert_eq!(isolations().await, vec![isolation(2)]);
+    let mut again = then(&destroyed, EventType::Create, State::Created);
+    again.isolation = IsolationChange::Clear;
+    ok(store, &again).await;
+    assert_eq!(isolations().await, vec![]);
+}
+
+pub(crate) async fn events_are_read_in_order_from_a_position_on(store: &dyn RoomStore) {
+    let changes: Vec<Change> = (0..5).map(|n| change(&format!("room-{n}"))).collect();
+    for change in &changes {
+        ok(store, change).await;
+    }
+    let all = store.events(None, 100).await.unwrap();
+    let rooms: Vec<&RoomId> = all.iter().map(|(_, event)| &event.room).collect();
+    let expected: Vec<&RoomId> = changes.iter().map(|change| &change.record.room).collect();
+    assert_eq!(rooms, expected);
+    assert!(all.is_sorted_by(|a, b| a.0 < b.0));
+    assert_eq!(store.events(Some(all[1].0), 2).await.unwrap(), all[2..4]);
+    assert_eq!(store.events(Some(all[4].0), 2).await.unwrap(), []);
+    assert_eq!(store.events(Some(u64::MAX), 2).await.unwrap(), []);
+}

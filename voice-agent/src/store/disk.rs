@@ -1,0 +1,185 @@
+//! What the embedded store and the journal have in common: an fjall database that is opened anew after its disk failed,
+//! and values as JSON. After a failed write or sync fjall takes no more writes until it is opened again.
+
+use super::StoreError;
+use crate::telemetry::Counter;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// The layout of keys and values of this build.
+const FORMAT: u32 = 1;
+/// After a failure the database is opened again at most so often.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// Room records are some hundred bytes: 8 MiB hold ten thousands of them.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
+const JOURNALS_BYTES: u64 = 128 << 20;
+
+/// The tables of one database.
+pub(super) trait Tables: Sized {
+    /// Counts how often it was opened anew.
+    const REOPENED: Counter;
+    /// Counts values that are not ours.
+    const FOREIGN: Counter;
+
+    /// Opens or makes the tables.
+    fn open(db: Database) -> Result<Self, StoreError>;
+}
+
+/// An opened database, or the reason why it is not.
+pub(super) struct Disk<T> {
+    path: PathBuf,
+    tables: Result<T, StoreError>,
+    tried: Instant,
+}
+
+impl<T: Tables> Disk<T> {
+    /// Opens or makes the database in `path`.
+    pub(super) fn open(path: &Path) -> Result<Disk<T>, StoreError> {
+        Ok(Disk {
+            path: path.into(),
+            tables: Ok(open(path)?),
+            tried: Instant::now(),
+        })
+    }
+
+    /// The tables, opened again if they failed at least [`REOPEN_EVERY`] ago.
+    pub(super) fn tables(&mut self) -> Result<&mut T, StoreError> {
+        if self.tables.is_err() && self.tried.elapsed() >= REOPEN_EVERY {
+            self.tried = Instant::now();
+            self.tables = open(&self.path);
+            if self.tables.is_ok() {
+                T::REOPENED.count();
+                tracing::warn!(path = %self.path.display(), "opened anew after a failure");
+            }
+        }
+        self.tables.as_mut().map_err(|e| e.clone())
+    }
+
+    /// Runs `work` on the tables. When the disk fails they are closed, to be opened again later.
+    pub(super) fn with<R>(
+        &mut self,
+        work: impl FnOnce(&mut T) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let result = work(self.tables()?);
+        if let Err(error @ StoreError::Unavailable(_)) = &result {
+            self.failed(error.clone());
+        }
+        result
+    }
+
+    /// Closes the tables after a failure.
+    pub(super) fn failed(&mut self, error: StoreError) {
+        if self.tables.is_ok() {
+            tracing::error!(path = %self.path.display(), %error, "the disk failed; the database will be opened anew");
+            self.tried = Instant::now();
+            self.tables = Err(error);
+        }
+    }
+}
+
+fn open<T: Tables>(path: &Path) -> Result<T, StoreError> {
+    let refused =
+        |problem: String| StoreError::Unavailable(format!("cannot open {}: {problem}", path.display()));
+    std::fs::create_dir_all(path).map_err(|e| refused(e.to_string()))?;
+    let db = Database::builder(path)
+        .worker_threads(1)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNALS_BYTES)
+        .open()
+        .map_err(|e| match e {
+            fjall::Error::Locked => refused("another process has it open".into()),
+            other => refused(other.to_string()),
+        })?;
+    let meta = table(&db, "meta")?;
+    match read::<u32>(&meta, b"format", T::FOREIGN)? {
+        Some(FORMAT) => {}
+        None => {
+            insert_one(&meta, b"format", &FORMAT)?;
+            db.persist(PersistMode::SyncAll).map_err(|e| unwritable(&e))?;
+        }
+        Some(other) => {
+            let problem =
+                format!("its format is {other}, this build knows {FORMAT}: run the agent that wrote it");
+            return Err(refused(problem));
+        }
+    }
+    T::open(db)
+}
+
+/// Opens or makes a table.
+pub(super) fn table(db: &Database, name: &str) -> Result<Keyspace, StoreError> {
+    db.keyspace(name, || {
+        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+    })
+    .map_err(|e| StoreError::Unavailable(format!("cannot open table {name}: {e}")))
+}
+
+pub(super) fn unreadable(error: &fjall::Error) -> StoreError {
+    StoreError::Unavailable(format!("cannot read: {error}"))
+}
+
+pub(super) fn unwritable(error: &fjall::Error) -> StoreError {
+    StoreError::Unavailable(format!("cannot write: {error}"))
+}
+
+/// A value as it is stored.
+pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|e| StoreError::Unavailable(format!("cannot encode: {e}")))
+}
+
+/// A stored value; counted and named by its key when it is not ours.
+pub(super) fn decode<V: DeserializeOwned>(
+    table: &Keyspace,
+    key: &[u8],
+    value: &[u8],
+    foreign: Counter,
+) -> Result<V, StoreError> {
+    serde_json::from_slice(value).map_err(|e| self::foreign(table, key, &e.to_string(), foreign))
+}
+
+/// Something that is not ours stands under `key`.
+pub(super) fn foreign(table: &Keyspace, key: &[u8], problem: &str, counter: Counter) -> StoreError {
+    counter.count();
+    StoreError::Foreign {
+        key: format!("{}/{}", &**table.name(), key.escape_ascii()),
+        problem: problem.into(),
+    }
+}
+
+/// Reads one value.
+pub(super) fn read<V: DeserializeOwned>(
+    table: &Keyspace,
+    key: &[u8],
+    foreign: Counter,
+) -> Result<Option<V>, StoreError> {
+    let value = table.get(key).map_err(|e| unreadable(&e))?;
+    value.map(|value| decode(table, key, &value, foreign)).transpose()
+}
+
+/// Writes one value, not yet synced.
+pub(super) fn insert_one(table: &Keyspace, key: &[u8], value: &impl Serialize) -> Result<(), StoreError> {
+    table.insert(key, encode(value)?).map_err(|e| unwritable(&e))
+}
+
+/// A key and its value, as stored.
+pub(super) type Pair = (fjall::UserKey, fjall::UserValue);
+
+/// Up to `limit` pairs from `cursor` on; moves the cursor, back to the beginning after the last.
+pub(super) fn page(table: &Keyspace, cursor: &mut Vec<u8>, limit: usize) -> Result<Vec<Pair>, StoreError> {
+    let pairs: Vec<Pair> = table
+        .range(cursor.as_slice()..)
+        .take(limit)
+        .map(|pair| pair.into_inner().map_err(|e| unreadable(&e)))
+        .collect::<Result<_, _>>()?;
+    cursor.clear();
+    if let Some((last, _)) = pairs.get(limit.saturating_sub(1)) {
+        cursor.extend_from_slice(last);
+        cursor.push(0);
+    }
+    Ok(pairs)
+}
