@@ -2,15 +2,13 @@
 //! goes into the audit log. What the answers look like is in `api/convert.rs`, the socket file in `api/socket.rs`.
 
 pub mod convert;
-pub mod kill_file;
 mod ops;
 pub(crate) use ops::REASON;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-use crate::{driver::Handle, proto::admin::admin_server::AdminServer};
-use futures::TryFutureExt;
+use crate::{driver::Handle, proto::admin::admin_server::AdminServer, session::Sessions};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -27,6 +25,9 @@ const CALLS_AT_ONCE: usize = 32;
 /// How long a call may wait for the driver or the store. Below the CLI's own patience, so that the CLI hears why.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long open connections may take to end after `shutdown`: a client that is frozen would hold the agent up for ever.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// What `status` says of the agent itself.
 #[derive(Debug, Clone)]
 pub struct About {
@@ -38,8 +39,6 @@ pub struct About {
     pub mode: Mode,
     /// When the agent started.
     pub started: Wall,
-    /// `paths.run`: where the kill-switch file lies.
-    pub run: PathBuf,
 }
 
 /// Why the admin service could not start or go on.
@@ -78,18 +77,30 @@ pub enum ApiError {
 pub async fn serve(
     path: &Path,
     handle: Handle,
+    sessions: Sessions,
     about: About,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
     let (listener, _guard) = socket::bind(path)?;
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-    tonic::transport::Server::builder()
+    let ops = ops::Ops {
+        handle,
+        sessions,
+        about,
+    };
+    let serving = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(CALLS_AT_ONCE)
-        .add_service(AdminServer::new(ops::Ops { handle, about }))
-        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
-        .map_err(|source| ApiError::Serve {
-            path: path.into(),
-            source,
-        })
-        .await
+        .add_service(AdminServer::new(ops))
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(CLOSE_WITHIN).await;
+    };
+    tokio::select! {
+        ended = serving => ended.map_err(|source| ApiError::Serve { path: path.into(), source }),
+        () = patience => {
+            tracing::warn!("a client of the admin socket did not hang up; it was cut off");
+            Ok(())
+        }
+    }
 }

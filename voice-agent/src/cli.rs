@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod failure;
 mod kernel;
+mod kill_file;
 mod kill_switch;
 mod output;
 mod pinned;
@@ -15,6 +16,7 @@ mod rooms;
 mod run;
 mod status;
 mod text;
+mod topology;
 
 pub use args::{Cli, Command};
 pub use failure::{Code, Failure};
@@ -49,8 +51,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, out, *turn).await,
             Command::Kernel { command } => match command {
                 KernelCommand::Status => kernel::status(&paths, out).await,
-                KernelCommand::Detach => kernel::detach(&paths, out).await,
+                KernelCommand::Detach => kernel::detach(&paths, out),
             },
+            Command::Topology { room } => topology::topology(&paths, out, room.as_ref()).await,
         }
     })
 }

@@ -28,7 +28,7 @@ use std::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
-    Epoch, NodeName, PeerId, Wall,
+    Epoch, NodeName, PeerId, RoomId, Wall,
     command::{Expired, RoomUpdate},
 };
 
@@ -116,9 +116,9 @@ impl Sessions {
         self.hub().update(update);
     }
 
-    /// Every connected peer, by id.
-    pub fn topology(&self) -> Vec<PeerView> {
-        self.hub().views(wall_now())
+    /// Every connected peer, or those that serve `room`, by id.
+    pub fn topology(&self, room: Option<&RoomId>) -> Vec<PeerView> {
+        self.hub().views(room, wall_now())
     }
 
     /// Never held across an await or a slow call. A panic under it leaves a usable topology: one peer's view may be

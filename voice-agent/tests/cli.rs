@@ -2,11 +2,22 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::{
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use voice_agent::{
+    api::{self, About},
+    config::{Config, SessionConfig},
+    driver::{Handle, Message, Query},
+    kernel::KernelStatus,
+    lock::AgentLock,
+    session::Sessions,
+};
+use voice_room::{Epoch, NodeName, Rejected, Wall, config::Mode};
 
 /// A directory in which an agent could live, with a configuration that points there.
 fn nowhere() -> TempDir {
@@ -191,16 +202,27 @@ fn the_kill_switch_without_agent_and_pins_is_a_file_that_a_later_start_honours()
 }
 
 #[test]
-fn detaching_is_refused_while_somebody_listens_on_the_admin_socket() {
+fn detaching_is_refused_while_an_agent_holds_the_locks_even_if_its_socket_is_gone() {
     let dir = nowhere();
-    std::fs::create_dir(dir.path().join("run")).unwrap();
-    let _agent = UnixListener::bind(dir.path().join("run/admin.sock")).unwrap();
+    std::fs::create_dir(dir.path().join("bpf")).unwrap();
+    let config = Config::load(Some(&dir.path().join("config.toml")), std::iter::empty(), &[]).unwrap();
+    let agent = AgentLock::acquire(&config.paths).unwrap();
     let out = voice_agent(dir.path(), &["kernel", "detach"]);
     assert_eq!(exit(&out), 1, "{}", stderr(&out));
+    let said = format!("error: the agent runs (pid {}, ", std::process::id());
+    assert!(stderr(&out).starts_with(&said), "{}", stderr(&out));
+    drop(agent);
+}
+
+#[test]
+fn detaching_where_nothing_is_pinned_says_so() {
+    let dir = nowhere();
+    let out = voice_agent(dir.path(), &["kernel", "detach"]);
+    assert_eq!(exit(&out), 0, "{}", stderr(&out));
     assert!(
-        stderr(&out).starts_with("error: the agent runs"),
+        stdout(&out).starts_with("Nothing is pinned under "),
         "{}",
-        stderr(&out)
+        stdout(&out)
     );
 }
 
@@ -215,4 +237,147 @@ fn help_documents_the_exit_codes() {
     ] {
         assert!(help.contains(line), "{help}");
     }
+}
+
+/// An agent as far as the admin socket shows one: the real service before a played driver that knows no room.
+struct Played {
+    shutdown: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Played {
+    fn start(dir: &Path) -> Played {
+        let shutdown = CancellationToken::new();
+        let (end, socket) = (shutdown.clone(), dir.join("run/admin.sock"));
+        let at = socket.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(play(&at, end));
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(&socket).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "nobody listens on {}",
+                socket.display()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Played {
+            shutdown,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Played {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        assert!(
+            !matches!(ended, Some(Err(_))) || std::thread::panicking(),
+            "the played agent failed"
+        );
+    }
+}
+
+async fn play(socket: &Path, shutdown: CancellationToken) {
+    let (handle, mut driver) = Handle::new(16);
+    let node = NodeName::new("media-1").unwrap();
+    let session = SessionConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        insecure: false,
+        ping_every: Duration::from_secs(30),
+        pong_within: Duration::from_secs(15),
+        max_peers: 8,
+    };
+    let sessions = Sessions::new(node.clone(), Epoch::default(), 50_000..=60_000, &session);
+    let about = About {
+        node,
+        instance: None,
+        mode: Mode::Enforce,
+        started: Wall(0),
+    };
+    let driver = async {
+        while let Some(message) = driver.recv().await {
+            match message {
+                Message::Query(Query::Rooms(to)) => drop(to.send(Vec::new())),
+                Message::Query(Query::Room(_, to)) => drop(to.send(None)),
+                Message::Query(Query::Explain(_, to)) => drop(to.send(Ok(Vec::new()))),
+                Message::Query(Query::Kernel(to)) => drop(to.send(KernelStatus::default())),
+                Message::Query(Query::KillSwitch(_, _, to)) => drop(to.send(Err("the map is gone".into()))),
+                Message::Request(request, to) => drop(to.send(Err(Rejected::UnknownRoom(request.room)))),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        served = api::serve(socket, handle, sessions, about, shutdown) => served.unwrap(),
+        () = driver => {}
+    }
+}
+
+#[test]
+fn an_unknown_room_exits_4_and_says_so_by_person_and_program() {
+    let dir = nowhere();
+    let _agent = Played::start(dir.path());
+    for args in [
+        &["show", "talk-1"][..],
+        &["explain", "talk-1"],
+        &["block", "talk-1", "--reason", "why"],
+        &["release", "talk-1"],
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!(exit(&out), 4, "{args:?}: {}", stderr(&out));
+        assert_eq!(stderr(&out), "error: room talk-1 is not known here\n");
+    }
+    let out = voice_agent(dir.path(), &["--json", "show", "talk-1"]);
+    let error: serde_json::Value = serde_json::from_str(&stderr(&out)).unwrap();
+    assert_eq!(error["error"]["code"], "no_such_room");
+    assert_eq!(error["error"]["reason"], "unknown_room");
+}
+
+#[test]
+fn an_agent_without_rooms_says_so_and_a_refusal_exits_1() {
+    let dir = nowhere();
+    let _agent = Played::start(dir.path());
+    for (args, said) in [
+        (&["rooms"][..], "No rooms on this node.\n"),
+        (&["rooms", "--blocked"], "No room is blocked.\n"),
+        (&["release", "--all"], "No room is blocked; nothing to release.\n"),
+        (&["topology"], "No peer is connected.\n"),
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!((exit(&out), stdout(&out).as_str()), (0, said), "{}", stderr(&out));
+    }
+    let status = voice_agent(dir.path(), &["status"]);
+    assert!(
+        stdout(&status).starts_with("agent        alive on media-1, version "),
+        "{}",
+        stdout(&status)
+    );
+    let refused = voice_agent(dir.path(), &["kill-switch", "on"]);
+    assert_eq!(exit(&refused), 1);
+    assert_eq!(
+        stderr(&refused),
+        "error: turning the kill switch: the map is gone\n"
+    );
+}
+
+#[test]
+fn the_kill_switch_of_an_agent_that_does_not_answer_is_turned_without_it() {
+    let dir = nowhere();
+    std::fs::create_dir(dir.path().join("run")).unwrap();
+    let _frozen = UnixListener::bind(dir.path().join("run/admin.sock")).unwrap();
+    let out = voice_agent(dir.path(), &["kill-switch", "on"]);
+    assert_eq!(exit(&out), 0, "{}", stderr(&out));
+    assert!(
+        stderr(&out).starts_with("agent does not answer: "),
+        "{}",
+        stderr(&out)
+    );
+    assert!(dir.path().join("run/kill-switch").exists());
 }

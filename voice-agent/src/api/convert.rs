@@ -2,10 +2,12 @@
 
 mod entry;
 mod kernel;
+mod peer;
 mod room;
 
 pub use entry::entry;
 pub use kernel::kernel;
+pub use peer::peer;
 pub use room::{counts, room};
 
 use crate::proto::admin::{Evidence, Time, Witness};

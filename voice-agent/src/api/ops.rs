@@ -1,9 +1,10 @@
 //! The calls: each checks what it was given, asks the driver, and turns the answer into a message or a status.
 
-use super::{ANSWER_WITHIN, About, convert, kill_file};
+use super::{ANSWER_WITHIN, About, convert};
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
+    session::Sessions,
 };
 use futures::{StreamExt, stream};
 use std::{future::Future, time::Duration};
@@ -25,6 +26,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug)]
 pub(super) struct Ops {
     pub(super) handle: Handle,
+    pub(super) sessions: Sessions,
     pub(super) about: About,
 }
 
@@ -118,25 +120,24 @@ impl Admin for Ops {
     }
 
     async fn kill_switch(&self, request: Request<pb::KillSwitchRequest>) -> Answer<pb::KillSwitchResponse> {
-        let actor = caller(&request);
         let on = request.get_ref().on;
-        let (run, who) = (&self.about.run, actor.to_string());
-        let file = || kill_file::turn(run, on, &who).map_err(|e| Status::internal(e.to_string()));
-        // On: the file first, so that a crash in between leaves it on. Off: the file last, for the same reason.
-        if on {
-            file()?;
-        }
-        let turned = asked(self.handle.kill_switch(on, actor.clone())).await?;
+        let turned = asked(self.handle.kill_switch(on, caller(&request))).await?;
         turned.map_err(|e| Status::internal(format!("turning the kill switch: {e}")))?;
-        if !on {
-            file()?;
-        }
         Ok(Response::new(pb::KillSwitchResponse { on }))
     }
 
     async fn kernel(&self, _: Request<pb::KernelRequest>) -> Answer<pb::KernelResponse> {
         let status = asked(self.handle.kernel()).await?;
         Ok(Response::new(convert::kernel(&status)))
+    }
+
+    async fn topology(&self, request: Request<pb::TopologyRequest>) -> Answer<pb::TopologyResponse> {
+        let room = request.get_ref().room.as_deref().map(room_id).transpose()?;
+        let peers = self.sessions.topology(room.as_ref());
+        let now = convert::now();
+        Ok(Response::new(pb::TopologyResponse {
+            peers: peers.iter().map(|p| convert::peer(p, now)).collect(),
+        }))
     }
 }
 

@@ -28,14 +28,29 @@ struct Served {
     server: JoinHandle<Result<(), ApiError>>,
 }
 
-fn about(run: &Path) -> About {
+fn about() -> About {
     About {
         node: NodeName::new("media-1").unwrap(),
         instance: None,
         mode: Mode::Shadow,
         started: convert::now(),
-        run: run.into(),
     }
+}
+
+fn sessions() -> Sessions {
+    let config = crate::config::SessionConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        insecure: false,
+        ping_every: Duration::from_secs(30),
+        pong_within: Duration::from_secs(15),
+        max_peers: 8,
+    };
+    Sessions::new(
+        NodeName::new("media-1").unwrap(),
+        Epoch::default(),
+        50_000..=60_000,
+        &config,
+    )
 }
 
 impl Served {
@@ -43,9 +58,9 @@ impl Served {
         let dir = tempfile::tempdir().unwrap();
         let (handle, driver) = Handle::new(16);
         let shutdown = CancellationToken::new();
-        let (path, about, end) = (dir.path().join(SOCKET), about(dir.path()), shutdown.clone());
+        let (path, end) = (dir.path().join(SOCKET), shutdown.clone());
         let at = path.clone();
-        let server = tokio::spawn(async move { serve(&at, handle, about, end).await });
+        let server = tokio::spawn(async move { serve(&at, handle, sessions(), about(), end).await });
         let client = client(&path).await;
         let served = Served {
             dir,
@@ -248,40 +263,48 @@ async fn release_all_asks_for_each_blocked_room_and_one_refusal_does_not_stop_th
 }
 
 #[tokio::test]
-async fn the_kill_switch_file_is_there_before_the_driver_turns_on_and_gone_after_it_turned_off() {
+async fn a_kill_switch_that_could_not_be_turned_is_an_error_with_its_reason() {
     let (mut served, mut client) = Served::start().await;
-    for on in [true, false] {
-        let run = served.dir.path().to_path_buf();
-        let played = async {
-            let Some(Message::Query(Query::KillSwitch(asked, _, answer))) = served.driver.recv().await else {
-                panic!("expected the kill switch")
-            };
-            assert_eq!(asked, on);
-            assert!(kill_file::is_on(&run));
-            answer.send(Ok(())).unwrap();
+    let played = async {
+        let Some(Message::Query(Query::KillSwitch(on, actor, answer))) = served.driver.recv().await else {
+            panic!("expected the kill switch")
         };
-        let (answer, ()) = tokio::join!(client.kill_switch(pb::KillSwitchRequest { on }), played);
-        assert_eq!(answer.unwrap().into_inner().on, on);
-        assert_eq!(kill_file::is_on(&run), on);
-    }
+        answer.send(Err("the map is gone".into())).unwrap();
+        (on, actor)
+    };
+    let (answer, asked) = tokio::join!(client.kill_switch(pb::KillSwitchRequest { on: true }), played);
+    let uid = Some(nix::unistd::getuid().as_raw());
+    assert_eq!(asked, (true, Actor::Operator { uid }));
+    assert!(answer.unwrap_err().message().ends_with("the map is gone"));
     served.stop().await;
 }
 
 #[tokio::test]
-async fn a_kill_switch_that_could_not_be_turned_off_keeps_its_file() {
-    let (mut served, mut client) = Served::start().await;
-    kill_file::turn(served.dir.path(), true, "a test").unwrap();
-    let played = async {
-        let Some(Message::Query(Query::KillSwitch(.., answer))) = served.driver.recv().await else {
-            panic!("expected the kill switch")
-        };
-        answer.send(Err("the map is gone".into())).unwrap();
+async fn topology_answers_without_the_driver_and_refuses_a_bad_room_id() {
+    let (served, mut client) = Served::start().await;
+    let of = |room: Option<&str>| pb::TopologyRequest {
+        room: room.map(Into::into),
     };
-    let off = pb::KillSwitchRequest { on: false };
-    let (answer, ()) = tokio::join!(client.kill_switch(off), played);
-    assert!(answer.unwrap_err().message().contains("the map is gone"));
-    assert!(kill_file::is_on(served.dir.path()));
+    assert!(
+        client
+            .topology(of(None))
+            .await
+            .unwrap()
+            .into_inner()
+            .peers
+            .is_empty()
+    );
+    let refused = client.topology(of(Some("a/b"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
     served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_hangs_up_does_not_hold_up_the_shutdown() {
+    let (served, _client) = Served::start().await;
+    let frozen = UnixStream::connect(served.socket()).await.unwrap();
+    served.stop().await;
+    drop(frozen);
 }
 
 #[tokio::test]
@@ -330,7 +353,8 @@ async fn a_live_agents_socket_is_not_taken_and_goes_on_answering() {
     let second = serve(
         &served.socket(),
         handle,
-        about(served.dir.path()),
+        sessions(),
+        about(),
         CancellationToken::new(),
     )
     .await;

@@ -22,7 +22,7 @@ Errors are one line on stderr; with --json one object on stderr:
 /// Cuts the media of stuck voice rooms in the kernel, and shows why.
 #[derive(Debug, Parser)]
 #[command(name = "voice-agent", version, after_help = AFTER, max_term_width = 100)]
-#[command(propagate_version = true, disable_help_subcommand = true)]
+#[command(propagate_version = true)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -108,6 +108,11 @@ pub enum Command {
         /// What of it
         #[command(subcommand)]
         command: KernelCommand,
+    },
+    /// List the connected peers: gateways, signalling and media servers
+    Topology {
+        /// Only those that serve this room
+        room: Option<RoomId>,
     },
     /// The configuration
     Config {

@@ -2,7 +2,7 @@
 
 use super::{
     Code, Failure,
-    client::{Agent, call},
+    client::call,
     output::{Output, Tone},
     pinned, text,
 };
@@ -10,6 +10,7 @@ use crate::{
     api::convert,
     config::Paths,
     kernel::pinned::Pinned,
+    lock::{AgentLock, LockError},
     proto::admin::{Interface, KernelRequest, KernelResponse, PassedByReason},
 };
 use serde_json::json;
@@ -29,24 +30,31 @@ pub(super) async fn status(paths: &Paths, out: Output) -> Result<String, Failure
     out.print(&status, show)
 }
 
-/// Removes everything of this instance from the kernel, unless an agent listens.
-pub(super) async fn detach(paths: &Paths, out: Output) -> Result<String, Failure> {
-    match Agent::connect(paths).await {
-        Ok(_) => return Err(still_running()),
-        Err(failure) if failure.code == Code::AgentSilent => return Err(still_running()),
-        Err(failure) if failure.code == Code::AgentNotRunning => {
-            pinned::note(&failure, "detaching what is pinned");
-        }
-        Err(failure) => return Err(failure),
+/// Removes everything of this instance from the kernel, unless its agent runs. Holds the agent's own locks meanwhile, so
+/// that none starts in between; they tell of an agent also when its socket is gone.
+pub(super) fn detach(paths: &Paths, out: Output) -> Result<String, Failure> {
+    let pinned = paths.pin_root().try_exists();
+    if pinned.is_ok_and(|there| !there) {
+        return out.print(&json!({ "removed": [] }), |_, _| removed(&[], paths));
     }
+    let _lock = AgentLock::acquire(paths).map_err(locked)?;
     let gone = Pinned::detach(&paths.pin_root()).map_err(|e| pinned::failure("detaching", &e))?;
     out.print(&json!({ "removed": gone }), |_, _| removed(&gone, paths))
 }
 
-fn still_running() -> Failure {
-    let message = "the agent runs and would only attach again: stop it first (systemctl stop voice-agent); \
-                   to stop all drops now: voice-agent kill-switch on";
-    Failure::new(Code::Failed, message)
+fn locked(problem: LockError) -> Failure {
+    let advice =
+        "stop it first, it would only attach again; to stop all drops now: voice-agent kill-switch on";
+    match problem {
+        LockError::Held { first, .. } => {
+            Failure::new(Code::Failed, format!("the agent runs ({first}): {advice}"))
+        }
+        LockError::PinsHeld { .. } => Failure::new(Code::Failed, format!("{problem}; {advice}")),
+        LockError::Io { problem: ref io, .. } if io.kind() == std::io::ErrorKind::PermissionDenied => {
+            Failure::new(Code::Permission, format!("{problem}; run as root"))
+        }
+        LockError::Io { .. } => Failure::new(Code::Failed, problem.to_string()),
+    }
 }
 
 fn removed(gone: &[String], paths: &Paths) -> String {

@@ -5,11 +5,11 @@ use super::{
     Code, Failure,
     args::Turn,
     client::call,
+    kill_file,
     output::{Output, Tone},
     pinned,
 };
 use crate::{
-    api::kill_file,
     config::Paths,
     proto::admin::{KernelRequest, KillSwitchRequest},
 };

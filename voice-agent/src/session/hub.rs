@@ -226,8 +226,8 @@ impl Hub {
         self.ledger.ack(peer, room, version, epoch)
     }
 
-    /// Every connected peer, by id.
-    pub(super) fn views(&self, now: Wall) -> Vec<PeerView> {
+    /// Every connected peer, or those that serve `room`, by id.
+    pub(super) fn views(&self, room: Option<&RoomId>, now: Wall) -> Vec<PeerView> {
         let view = |(id, peer): (&PeerId, &Peer)| PeerView {
             peer: id.clone(),
             role: peer.role,
@@ -237,7 +237,12 @@ impl Hub {
             rooms: peer.served.len(),
             pending: self.ledger.pending(id, now),
         };
-        self.peers.iter().map(view).collect()
+        let serves = |peer: &Peer| room.is_none_or(|room| peer.served.contains(room));
+        self.peers
+            .iter()
+            .filter(|(_, peer)| serves(peer))
+            .map(view)
+            .collect()
     }
 
     fn peer(&mut self, id: &PeerId, stream: StreamId) -> Option<&mut Peer> {

@@ -1,5 +1,5 @@
-//! The kill-switch file `paths.run/kill-switch`. While it exists an agent that starts keeps the kill switch on. The kernel's
-//! own word is written elsewhere.
+//! The kill-switch file `paths.run/kill-switch`. While it exists, an agent keeps the kill switch on. Here it is written when
+//! no agent is there to do it; the kernel's own word is written elsewhere.
 
 use std::{
     fs, io,
@@ -7,30 +7,30 @@ use std::{
 };
 
 /// The file's name in `paths.run`.
-pub const NAME: &str = "kill-switch";
+const NAME: &str = "kill-switch";
 
 /// Why the file could not be written or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("kill-switch file {path}: {tried}: {source}")]
-pub struct KillFileError {
+pub(super) struct KillFileError {
     path: PathBuf,
     tried: &'static str,
     /// What the system said.
-    pub source: io::Error,
+    pub(super) source: io::Error,
 }
 
 /// Where it lies.
-pub fn path(run: &Path) -> PathBuf {
+fn path(run: &Path) -> PathBuf {
     run.join(NAME)
 }
 
 /// Whether it exists. A file that cannot be looked at counts as there: off must be certain.
-pub fn is_on(run: &Path) -> bool {
+pub(super) fn is_on(run: &Path) -> bool {
     path(run).try_exists().unwrap_or(true)
 }
 
 /// Writes the file, with a line saying who turned the switch, or removes it. Doing it again is no error.
-pub fn turn(run: &Path, on: bool, who: &str) -> Result<(), KillFileError> {
+pub(super) fn turn(run: &Path, on: bool, who: &str) -> Result<(), KillFileError> {
     let path = path(run);
     let done = if on {
         let text = format!(

@@ -1,0 +1,19 @@
+//! Connected peers.
+
+use super::{millis, time};
+use crate::{proto::admin::Peer, session::PeerView};
+use voice_room::Wall;
+
+/// One peer.
+pub fn peer(p: &PeerView, now: Wall) -> Peer {
+    Peer {
+        peer: p.peer.to_string(),
+        role: p.role.name().into(),
+        tag: p.tag.clone(),
+        weight: p.weight,
+        since: Some(time(p.since)),
+        connected_ms: millis(now.since(p.since)),
+        rooms: u32::try_from(p.rooms).unwrap_or(u32::MAX),
+        unacknowledged: u32::try_from(p.pending).unwrap_or(u32::MAX),
+    }
+}
