@@ -1,1 +1,17 @@
-//! stub
+//! What the kernel programs and userspace share: map layouts, the packet parser and the verdict.
+//!
+//! Everything that decides about a packet is here and runs unchanged on both sides, so the host's tests test the
+//! kernel's code. Nothing here touches a map, a clock or a socket.
+#![no_std]
+
+pub mod abi;
+pub mod class;
+pub mod judge;
+pub mod packet;
+pub mod reason;
+
+pub use abi::{ABI_VERSION, Count, Direction, DropEvent, Hook, HookCounts, RoomCounts, RoomEntry, RoomInfo};
+pub use class::Class;
+pub use judge::{Bound, Room, Tables, Verdict, judge, verdict};
+pub use packet::{Frame, Udp, parse};
+pub use reason::Reason;

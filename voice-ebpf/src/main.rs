@@ -1,2 +1,78 @@
-//! stub
+//! The XDP and TC programs. Each is its hook's name for one shared piece of code, [`run::run`].
+//!
+//! What a packet is and what becomes of it is decided in `voice-common`; here are maps, counters and return codes.
+//! Built for bpfel-unknown-none by `cargo xtask build-ebpf`; on the host it only compiles.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    expect(dead_code, reason = "the host only type-checks this crate")
+)]
+
+mod maps;
+mod packet;
+mod run;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use voice_common::Hook;
+
+/// Linux 5.18 and later: also takes frames in several buffers (large MTU).
+#[xdp(frags)]
+fn voice_xdp_frags(ctx: XdpContext) -> u32 {
+    xdp_ingress(&ctx)
+}
+
+/// Older kernels, which do not know `frags`.
+#[xdp]
+fn voice_xdp(ctx: XdpContext) -> u32 {
+    xdp_ingress(&ctx)
+}
+
+/// Witness of what comes in, and dropper where XDP is not attached.
+#[classifier]
+fn voice_tc_ingress(ctx: TcContext) -> i32 {
+    tc(&ctx, Hook::TcIngress)
+}
+
+/// Witness and dropper of what goes out.
+#[classifier]
+fn voice_tc_egress(ctx: TcContext) -> i32 {
+    tc(&ctx, Hook::TcEgress)
+}
+
+#[inline(always)]
+fn xdp_ingress(ctx: &XdpContext) -> u32 {
+    match run::run(ctx, &packet::of_xdp(ctx), Hook::Xdp) {
+        run::Action::Pass => xdp_action::XDP_PASS,
+        run::Action::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+/// `TC_ACT_UNSPEC`: the next program, or the stack, has its say. The bindings lack it.
+const TC_ACT_UNSPEC: i32 = -1;
+
+#[inline(always)]
+fn tc(ctx: &TcContext, hook: Hook) -> i32 {
+    match run::run(ctx, &packet::of_tc(ctx), hook) {
+        run::Action::Pass => TC_ACT_UNSPEC,
+        run::Action::Drop => TC_ACT_SHOT,
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Tells the kernel that these programs may call its GPL helpers.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

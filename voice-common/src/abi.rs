@@ -1,0 +1,196 @@
+//! The maps: names, sizes, value layouts. A change here is a change of [`ABI_VERSION`], which names the pin directory.
+
+use crate::{Class, Reason, Verdict};
+
+/// The version of everything in this file. Part of the pin directory's name (`Paths::pin_dir`).
+pub const ABI_VERSION: u32 = 1;
+
+/// Entries of `PORT_SLOT`: one per UDP port, whatever the configured range.
+pub const PORTS: u32 = 65_536;
+/// The slot of an unbound port. `ROOMS[0]` is never used.
+pub const UNBOUND: u32 = 0;
+/// The most entries of the maps by slot; 320 bytes of counters each, on every CPU.
+pub const MAX_SLOTS: u32 = 65_536;
+
+/// Entries of `CONTROL`.
+pub const CONTROL_WORDS: u32 = 8;
+/// `CONTROL[KILL_SWITCH]`: anything but 0 lets every packet pass, unparsed.
+pub const KILL_SWITCH: u32 = 0;
+
+/// [`RoomEntry::mode`]: drop until the deadline.
+pub const MODE_DROP: u32 = 0;
+/// [`RoomEntry::mode`]: pass, and count what would have been dropped.
+pub const MODE_SHADOW: u32 = 1;
+
+/// Bytes of the ring buffer `EVENTS`: room for 3276 first drops of 40 bytes.
+pub const EVENT_BYTES: u32 = 1 << 17;
+
+/// Which way a packet goes, seen from this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Direction {
+    /// Towards the node; its local port is the destination.
+    Ingress = 0,
+    /// From the node; its local port is the source.
+    Egress = 1,
+}
+
+/// Where a program is attached. Indexes `HOOKS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    /// The driver, ingress.
+    Xdp = 0,
+    /// TC, ingress.
+    TcIngress = 1,
+    /// TC, egress.
+    TcEgress = 2,
+}
+
+impl Hook {
+    /// Every hook, in the order of `HOOKS`.
+    pub const ALL: [Hook; 3] = [Hook::Xdp, Hook::TcIngress, Hook::TcEgress];
+
+    /// The direction of the packets seen there.
+    #[inline(always)]
+    pub fn direction(self) -> Direction {
+        match self {
+            Hook::Xdp | Hook::TcIngress => Direction::Ingress,
+            Hook::TcEgress => Direction::Egress,
+        }
+    }
+
+    /// As shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Xdp => "xdp",
+            Hook::TcIngress => "tc-ingress",
+            Hook::TcEgress => "tc-egress",
+        }
+    }
+}
+
+/// `ROOMS[slot]`, one cache line. `deadline` is the only commit point: every other word is written before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct RoomEntry {
+    /// CLOCK_MONOTONIC, ns; the verdict is in force while now < deadline. 0: not armed.
+    pub deadline: u64,
+    /// Counts the uses of the slot; 0: never used.
+    pub generation: u32,
+    /// [`MODE_DROP`] or [`MODE_SHADOW`].
+    pub mode: u32,
+    /// CLOCK_MONOTONIC, ns: when it was armed last.
+    pub armed_at: u64,
+    /// The deadline given at the last arming; stays when the verdict is lifted.
+    pub last_deadline: u64,
+    /// The generation that the CLI released while the agent was dead; the agent honours it. 0: none.
+    pub released: u32,
+    /// To the end of the cache line.
+    pub reserved: [u32; 7],
+}
+
+/// `ROOM_INFO[slot]`: whose slot it is, so that the CLI can name rooms when the agent is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct RoomInfo {
+    /// The room id; `len` bytes of it.
+    pub id: [u8; 64],
+    /// The room's life.
+    pub incarnation: u64,
+    /// The slot's generation when this was written; another one in `ROOMS` means that this is stale.
+    pub generation: u32,
+    /// Bytes of `id`; 0: free.
+    pub len: u32,
+}
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Count {
+    /// Packets (segments of a GSO packet count one by one).
+    pub packets: u64,
+    /// Bytes of the frames.
+    pub bytes: u64,
+}
+
+/// Directions × classes × verdicts.
+pub const COUNTS: usize = 2 * 3 * 3;
+
+/// `COUNTS[slot]`, per CPU. TC counts what passes and what would be dropped; whoever drops counts the drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct RoomCounts {
+    /// See [`RoomCounts::index`].
+    pub counts: [Count; COUNTS],
+    /// By direction: the trip whose first drop this CPU has told.
+    pub told: [Told; 2],
+}
+
+/// A trip of which the first drop was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Told {
+    /// Its deadline.
+    pub deadline: u64,
+    /// Its slot's generation.
+    pub generation: u64,
+}
+
+impl RoomCounts {
+    /// Where the count of these three lies in `counts`.
+    #[inline(always)]
+    pub fn index(direction: Direction, class: Class, verdict: Verdict) -> usize {
+        direction as usize * 9 + class as usize * 3 + verdict as usize
+    }
+
+    /// The count of these three.
+    pub fn get(&self, direction: Direction, class: Class, verdict: Verdict) -> Count {
+        self.counts[Self::index(direction, class, verdict)]
+    }
+}
+
+/// `HOOKS[hook]`, per CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct HookCounts {
+    /// Packets that passed for each [`Reason`].
+    pub reasons: [u64; Reason::ALL.len()],
+    /// First drops that the ring buffer had no room for.
+    pub lost_events: u64,
+}
+
+/// What the ring buffer `EVENTS` carries: a first drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct DropEvent {
+    /// The deadline of the trip.
+    pub deadline: u64,
+    /// CLOCK_MONOTONIC, ns.
+    pub at: u64,
+    /// The room's slot.
+    pub slot: u32,
+    /// The slot's generation.
+    pub generation: u32,
+    /// [`Direction`].
+    pub direction: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<RoomEntry>() == 64 && size_of::<RoomInfo>() == 80);
+const _: () = assert!(size_of::<RoomCounts>() == 320 && size_of::<DropEvent>() == 32);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: plain integers, #[repr(C)], no padding (sizes asserted above or evident), any bit pattern is valid.
+    unsafe impl aya::Pod for super::RoomEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::RoomInfo {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::RoomCounts {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::HookCounts {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::DropEvent {}
+}

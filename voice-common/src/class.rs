@@ -1,0 +1,28 @@
+//! What a media packet is, by the first bytes of its payload (RFC 7983; RTP and RTCP told apart by RFC 5761).
+
+/// The class of a UDP payload on a media port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    /// RTP or SRTP.
+    Rtp = 0,
+    /// RTCP or SRTCP.
+    Rtcp = 1,
+    /// STUN, DTLS, TURN, ZRTP, too short, or unknown.
+    Other = 2,
+}
+
+impl Class {
+    /// Every class, in the order of the counters.
+    pub const ALL: [Class; 3] = [Class::Rtp, Class::Rtcp, Class::Other];
+
+    /// By the first two bytes: 128-191 is RTP or RTCP; of these, packet types 192-223 are RTCP.
+    #[inline(always)]
+    pub fn of(first: u8, second: u8) -> Class {
+        match (first, second) {
+            (128..=191, 192..=223) => Class::Rtcp,
+            (128..=191, _) => Class::Rtp,
+            _ => Class::Other,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The maps, the settings given at load, and reading them as [`Tables`]. Userspace is the only writer of the first four.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+};
+use voice_common::{
+    HookCounts, Room, RoomCounts, RoomEntry, RoomInfo, Tables,
+    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_SLOTS, PORTS},
+};
+
+#[map]
+static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_WORDS, BPF_F_MMAPABLE);
+#[map]
+static PORT_SLOT: Array<u32> = Array::with_max_entries(PORTS, BPF_F_MMAPABLE);
+#[map]
+static ROOMS: Array<RoomEntry> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+#[map]
+static ROOM_INFO: Array<RoomInfo> = Array::with_max_entries(MAX_SLOTS, 0);
+#[map]
+pub(crate) static COUNTS: PerCpuArray<RoomCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
+#[map]
+pub(crate) static HOOKS: PerCpuArray<HookCounts> = PerCpuArray::with_max_entries(3, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+
+/// The media range.
+#[unsafe(no_mangle)]
+static PORT_FIRST: Global<u16> = Global::new(50_000);
+/// The media range, included.
+#[unsafe(no_mangle)]
+static PORT_LAST: Global<u16> = Global::new(60_000);
+/// 1: the kernel has the coarse clock (5.11), which is good to a tick and costs half.
+#[unsafe(no_mangle)]
+static COARSE_CLOCK: Global<u8> = Global::new(0);
+
+/// The maps as the judgement reads them.
+pub(crate) struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn kill_switch(&self) -> bool {
+        match CONTROL.get_ptr(KILL_SWITCH) {
+            // SAFETY: a lookup's result points at a live u64; userspace writes it at any time, hence volatile.
+            Some(word) => unsafe { word.read_volatile() != 0 },
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn range(&self) -> (u16, u16) {
+        (PORT_FIRST.load(), PORT_LAST.load())
+    }
+
+    #[inline(always)]
+    fn slot(&self, port: u16) -> u32 {
+        match PORT_SLOT.get_ptr(u32::from(port)) {
+            // SAFETY: a lookup's result points at a live u32; userspace writes it at any time, hence volatile.
+            Some(slot) => unsafe { slot.read_volatile() },
+            None => voice_common::abi::UNBOUND,
+        }
+    }
+
+    #[inline(always)]
+    fn room(&self, slot: u32) -> Option<Room> {
+        let entry = ROOMS.get_ptr(slot)?;
+        // SAFETY: a lookup's result points at a live RoomEntry; userspace writes it at any time, hence volatile. The
+        // deadline is read first: it is the word that commits the others.
+        unsafe {
+            Some(Room {
+                deadline: (&raw const (*entry).deadline).read_volatile(),
+                generation: (&raw const (*entry).generation).read_volatile(),
+                mode: (&raw const (*entry).mode).read_volatile(),
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        if COARSE_CLOCK.load() == 1 {
+            // SAFETY: takes nothing; the loader sets the switch only where the kernel has the helper.
+            unsafe { bpf_ktime_get_coarse_ns() }
+        } else {
+            exact_now()
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC to the nanosecond.
+#[inline(always)]
+pub(crate) fn exact_now() -> u64 {
+    // SAFETY: takes nothing, always there.
+    unsafe { bpf_ktime_get_ns() }
+}
