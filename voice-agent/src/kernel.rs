@@ -1,32 +1,67 @@
 //! The kernel side: load, attach, maps, counters, pins. The one writer of the maps.
+//!
+//! [`Kernel`] keeps the desired state (`slots`) and writes it to the maps (`tables`); `reconcile` compares the two.
 
+mod adopt;
+mod attach;
+mod drops;
+mod error;
+mod interfaces;
+pub mod load;
+mod log;
+mod mapped;
+mod netlink;
 pub mod pinned;
+mod reconcile;
+mod shape;
+mod slots;
 pub mod status;
+pub mod tables;
+mod worker;
 
+pub use error::KernelError;
+pub use load::Features;
 pub use status::{InterfaceStatus, KernelStatus};
 
+use crate::config::{KernelConfig, Paths};
+use aya::maps::PerCpuValues;
+use load::{Loaded, Maps};
+use slots::{Desired, Slot, Slots};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+use tables::Tables;
+use tokio::io::unix::AsyncFd;
+use voice_common::{RoomCounts, RoomInfo};
 use voice_room::{
     Incarnation, Mono, Port, RoomId,
     input::{FoundBlock, Traffic},
 };
 
-/// Why the kernel side could not do something. Says what was tried, on what, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// Placeholder, replaced by the kernel adapter's real variants.
-    #[error("{0}")]
-    Other(String),
-}
-
 /// The loaded programs and their maps. Owned by the driver; every method is quick (no attach, no netlink on the
-/// caller's thread) except `start`.
+/// caller's thread but the socket listing) except `start`. Dropping it leaves maps and links pinned: blocks stay in
+/// force, and the next start takes everything over.
 #[derive(Debug)]
-pub struct Kernel {}
+pub struct Kernel {
+    tables: Tables,
+    maps: Maps,
+    slots: Slots,
+    /// Slots in force for rooms that cannot be told.
+    orphans: BTreeSet<u32>,
+    pin_dir: PathBuf,
+    sockets: netlink::Netlink,
+    worker: worker::Worker,
+    repairs: u64,
+    _log: Option<log::KernelLog>,
+}
 
 /// What a start found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Blocks armed in adopted maps; they stay armed.
+    /// Blocks in force in adopted maps; they stay in force. With `released`: the CLI lifted it.
     pub blocks: Vec<FoundBlock>,
     /// In words, for the log: pins adopted, replaced, repaired.
     pub report: Vec<String>,
@@ -41,73 +76,6 @@ pub struct Armed {
     pub at: Mono,
 }
 
-impl Kernel {
-    /// Loads and verifies the programs, adopts pins of the right shape, attaches TC (and XDP by policy).
-    pub fn start(
-        _config: &crate::config::KernelConfig,
-        _paths: &crate::config::Paths,
-    ) -> Result<(Kernel, Found), KernelError> {
-        Err(KernelError::Other("stub".into()))
-    }
-    /// Makes `ports` the room's media ports, taking a slot when it has none. An odd RTCP port (even + 1) belongs to its
-    /// room unless another room claims it. A port bound to another room moves.
-    pub fn bind(
-        &mut self,
-        _room: &RoomId,
-        _incarnation: Incarnation,
-        _ports: &[Port],
-    ) -> Result<(), KernelError> {
-        Err(KernelError::Other("stub".into()))
-    }
-    /// Frees the room's slot: deadline 0, ports unbound, then the slot may be reused under a new generation.
-    pub fn unbind(&mut self, _room: &RoomId) {}
-    /// Arms the verdict. XDP by policy `on-trip` is attached by a thread of its own, never waited for.
-    pub fn arm(
-        &mut self,
-        _room: &RoomId,
-        _incarnation: Incarnation,
-        _shadow: bool,
-        _deadline: Mono,
-    ) -> Result<Armed, KernelError> {
-        Err(KernelError::Other("stub".into()))
-    }
-    /// Lifts the verdict.
-    pub fn disarm(&mut self, _room: &RoomId) {}
-    /// The counters of every bound room since its binding (passed RTP is counted by TC only, drops by whoever drops).
-    pub fn traffic(&self) -> Result<Vec<Traffic>, KernelError> {
-        Ok(Vec::new())
-    }
-    /// Turns the pinned kill-switch word.
-    pub fn set_kill_switch(&mut self, _on: bool) -> Result<(), KernelError> {
-        Ok(())
-    }
-    /// The pinned kill-switch word, also when the CLI wrote it.
-    pub fn kill_switch(&self) -> bool {
-        false
-    }
-    /// Rooms the CLI released through the pinned maps since last asked.
-    pub fn released(&mut self) -> Vec<RoomId> {
-        Vec::new()
-    }
-    /// Compares desired with actual (verdict words, port slots, attachments, new and re-created interfaces), repairs, and
-    /// says in words what it repaired. Called every heartbeat.
-    pub fn reconcile(&mut self) -> Vec<String> {
-        Vec::new()
-    }
-    /// First-drop events since last asked, deduplicated; wait for readiness with `first_drops_ready`.
-    pub fn first_drops(&mut self) -> Vec<FirstDrop> {
-        Vec::new()
-    }
-    /// UDP ports of the media range with a socket on this host (sock_diag), sorted.
-    pub fn sockets(&self) -> Result<Vec<Port>, KernelError> {
-        Ok(Vec::new())
-    }
-    /// For `kernel status`.
-    pub fn status(&self) -> KernelStatus {
-        KernelStatus::default()
-    }
-}
-
 /// The kernel dropped the first packet of a trip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstDrop {
@@ -119,4 +87,260 @@ pub struct FirstDrop {
     pub ingress: bool,
     /// When, by the kernel's clock.
     pub at: Mono,
+}
+
+impl Kernel {
+    /// Loads and verifies the programs, adopts pins of the right shape, attaches TC (and XDP by policy).
+    pub fn start(config: &KernelConfig, paths: &Paths) -> Result<(Kernel, Found), KernelError> {
+        Self::start_with(config, &paths.pin_dir(), Features::detect())
+    }
+
+    /// The same, as on a kernel that has only these features.
+    pub fn start_with(
+        config: &KernelConfig,
+        pin_dir: &Path,
+        features: Features,
+    ) -> Result<(Kernel, Found), KernelError> {
+        let loaded = load::load(config, pin_dir, features)?;
+        let Loaded {
+            mut ebpf,
+            tables,
+            maps,
+            adopted,
+        } = loaded;
+        let log = config.log.then(|| log::KernelLog::start(&mut ebpf)).transpose()?;
+        let mut attacher = attach::Attacher::new(ebpf, config, pin_dir, features)?;
+        let mut found = Found::default();
+        if adopted {
+            found
+                .report
+                .push(format!("maps adopted from {}", pin_dir.display()));
+        }
+        found.report.extend(attacher.check()?.lines);
+        if let Some(problems) = attacher.problems() {
+            return Err(KernelError::NothingAttached { problems });
+        }
+        let list = |what| move |source| KernelError::List { what, source };
+        let mut kernel = Kernel {
+            tables,
+            maps,
+            slots: Slots::new(config.ports.clone()),
+            orphans: BTreeSet::new(),
+            pin_dir: pin_dir.to_owned(),
+            sockets: netlink::Netlink::sock_diag().map_err(list("UDP sockets"))?,
+            worker: worker::Worker::spawn(attacher).map_err(list("network interfaces: no thread"))?,
+            repairs: 0,
+            _log: log,
+        };
+        kernel.orphans = adopt::adopt(&kernel.tables, &kernel.maps, &mut kernel.slots, &mut found)?;
+        found.report.extend(kernel.repair());
+        Ok((kernel, found))
+    }
+
+    /// Makes `ports`, and only these, the room's media ports, taking a slot when it has none. An odd RTCP port
+    /// (even + 1) belongs to its room unless another room claims it. A port bound to another room moves. Another
+    /// incarnation than the bound one is a new life: the old one's verdict ends and its slot is given up.
+    pub fn bind(
+        &mut self,
+        room: &RoomId,
+        incarnation: Incarnation,
+        ports: &[Port],
+    ) -> Result<(), KernelError> {
+        let (first, last) = (*self.slots.range().start(), *self.slots.range().end());
+        if let Some(Port(port)) = ports.iter().copied().find(|p| !self.slots.range().contains(&p.0)) {
+            let room = room.clone();
+            return Err(KernelError::PortOutsideRange {
+                room,
+                port,
+                first,
+                last,
+            });
+        }
+        let slot = match self.slots.find(room) {
+            Some(slot) if self.slots.get(slot).is_some_and(|s| s.incarnation == incarnation) => slot,
+            Some(_) => {
+                self.unbind(room);
+                self.take_slot(room, incarnation)?
+            }
+            None => self.take_slot(room, incarnation)?,
+        };
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.adopted = false;
+        }
+        self.claim(slot, &ports.iter().map(|p| p.0).collect());
+        Ok(())
+    }
+
+    /// Frees the room's slot: deadline 0, ports unbound, then the slot may be reused under a new generation.
+    pub fn unbind(&mut self, room: &RoomId) {
+        let Some(slot) = self.slots.find(room) else {
+            return;
+        };
+        self.tables.disarm(slot);
+        self.claim(slot, &BTreeSet::new());
+        self.slots.vacate(slot);
+        let nobody = RoomInfo {
+            id: [0; 64],
+            incarnation: 0,
+            generation: 0,
+            len: 0,
+        };
+        if let Err(e) = self.maps.info.set(slot, nobody, 0) {
+            // Harmless: an unarmed slot without ports counts as free, whoever's name it bears.
+            tracing::warn!(slot, error = %e, "the name of a freed slot could not be removed");
+        }
+    }
+
+    /// Arms the verdict. XDP by policy `on-trip` is attached by a thread of its own, never waited for.
+    pub fn arm(
+        &mut self,
+        room: &RoomId,
+        incarnation: Incarnation,
+        shadow: bool,
+        deadline: Mono,
+    ) -> Result<Armed, KernelError> {
+        let slot = match self.slots.find(room) {
+            Some(slot) => slot,
+            None => self.take_slot(room, incarnation)?,
+        };
+        let bound = self.slots.get(slot).map_or(incarnation, |s| s.incarnation);
+        if bound != incarnation {
+            let (room, asked) = (room.clone(), incarnation);
+            return Err(KernelError::OtherLife { room, bound, asked });
+        }
+        self.tables.arm(slot, deadline, shadow);
+        let at = tables::now();
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.verdict = Some(Desired { deadline, shadow });
+        }
+        if !shadow {
+            self.worker.want_xdp();
+        }
+        let ports = self.slots.ports(slot).len();
+        Ok(Armed { ports, at })
+    }
+
+    /// Lifts the verdict.
+    pub fn disarm(&mut self, room: &RoomId) {
+        if let Some(slot) = self.slots.find(room) {
+            self.tables.disarm(slot);
+            if let Some(slot) = self.slots.get_mut(slot) {
+                slot.verdict = None;
+            }
+        }
+    }
+
+    /// The counters of every room with a slot since its binding (what passes is counted by TC only, drops by whoever
+    /// drops). Includes rooms taken over from pins that nobody has bound since the start.
+    pub fn traffic(&self) -> Result<Vec<Traffic>, KernelError> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(slot, s)| {
+                Ok(Traffic {
+                    room: s.room.clone(),
+                    incarnation: s.incarnation,
+                    counts: drops::summary(&drops::counts(&self.maps.counts, slot)?),
+                })
+            })
+            .collect()
+    }
+
+    /// Turns the pinned kill-switch word.
+    pub fn set_kill_switch(&mut self, on: bool) -> Result<(), KernelError> {
+        self.tables.set_kill_switch(on);
+        Ok(())
+    }
+
+    /// The pinned kill-switch word, also when the CLI wrote it.
+    pub fn kill_switch(&self) -> bool {
+        self.tables.kill_switch()
+    }
+
+    /// Rooms the CLI released through the pinned maps since last asked. They are not armed again.
+    pub fn released(&mut self) -> Vec<RoomId> {
+        let armed = self.slots.iter().filter(|(_, s)| s.verdict.is_some());
+        let released = armed.filter(|(slot, s)| self.tables.room(*slot).released == s.generation);
+        let rooms: Vec<RoomId> = released.map(|(_, s)| s.room.clone()).collect();
+        for room in &rooms {
+            self.disarm(room);
+        }
+        rooms
+    }
+
+    /// First-drop events since last asked, deduplicated; [`Kernel::drops_fd`] says when to ask.
+    pub fn first_drops(&mut self) -> Vec<FirstDrop> {
+        drops::take(&mut self.maps, &mut self.slots)
+    }
+
+    /// Readable when there are first drops. Take them with [`Kernel::first_drops`], then clear the readiness. Call it
+    /// inside a tokio runtime.
+    pub fn drops_fd(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        mapped::readable(self.maps.events.as_fd().try_clone_to_owned()?)
+    }
+
+    /// UDP ports of the media range with a socket on this host (sock_diag), sorted.
+    pub fn sockets(&self) -> Result<Vec<Port>, KernelError> {
+        let all = self.sockets.udp_ports().map_err(|source| KernelError::List {
+            what: "UDP sockets",
+            source,
+        })?;
+        let range = self.slots.range();
+        let ours: BTreeSet<Port> = all.into_iter().filter(|p| range.contains(&p.0)).collect();
+        Ok(ours.into_iter().collect())
+    }
+
+    /// A slot for a room that has none. The order makes reuse safe: not armed, no ports, then the new generation with
+    /// fresh counters and its name; only then ports.
+    fn take_slot(&mut self, room: &RoomId, incarnation: Incarnation) -> Result<u32, KernelError> {
+        let slot = match self.slots.next_free() {
+            Some(slot) => slot,
+            None => self.evict(room)?,
+        };
+        self.tables.disarm(slot);
+        let generation = self.tables.next_generation(slot);
+        let written = self.name_slot(slot, &adopt::info(room, incarnation, generation));
+        if let Err(e) = written {
+            self.slots.vacate(slot);
+            return Err(e);
+        }
+        self.slots.occupy(slot, Slot::new(room, incarnation, generation));
+        Ok(slot)
+    }
+
+    /// The slot of a room that was taken over from pins and that nobody wanted since.
+    fn evict(&mut self, room: &RoomId) -> Result<u32, KernelError> {
+        let full = || KernelError::SlotsFull {
+            room: room.clone(),
+            max: self.tables.slots() - 1,
+        };
+        let unwanted = self.slots.evictable().ok_or_else(full)?;
+        tracing::info!(room = %unwanted, "its slot, taken over at start and not bound since, is needed for {room}");
+        self.unbind(&unwanted);
+        let max = self.tables.slots() - 1;
+        let room = room.clone();
+        self.slots.next_free().ok_or(KernelError::SlotsFull { room, max })
+    }
+
+    fn name_slot(&mut self, slot: u32, info: &RoomInfo) -> Result<(), KernelError> {
+        let cpus = aya::util::nr_cpus().map_err(|(what, e)| KernelError::Map {
+            map: "COUNTS",
+            problem: format!("{what}: {e}"),
+        })?;
+        let zero =
+            PerCpuValues::try_from(vec![RoomCounts::default(); cpus]).map_err(|e| KernelError::Map {
+                map: "COUNTS",
+                problem: e.to_string(),
+            })?;
+        let counts = self.maps.counts.set(slot, zero, 0);
+        counts.map_err(|e| KernelError::map("COUNTS", &e))?;
+        let info = self.maps.info.set(slot, info, 0);
+        info.map_err(|e| KernelError::map("ROOM_INFO", &e))
+    }
+
+    /// Makes `ports` the claims of a slot, in the table and in the map.
+    fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>) {
+        for port in self.slots.claim(slot, ports) {
+            self.tables.set_port(port, self.slots.owner(port));
+        }
+    }
 }

@@ -7,6 +7,10 @@
     not(target_arch = "bpf"),
     expect(dead_code, reason = "the host only type-checks this crate")
 )]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the macros around the entries give the context by value"
+)]
 
 mod maps;
 mod packet;

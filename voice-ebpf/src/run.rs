@@ -78,16 +78,16 @@ fn tell_first<C: EbpfContext>(ctx: &C, hook: Hook, bound: &Bound, told: &mut Tol
     };
     info!(
         ctx,
-        "first drop: slot {}, generation {}, direction {}",
-        event.slot,
-        event.generation,
-        event.direction
+        "first drop: slot {}, generation {}, direction {}", event.slot, event.generation, event.direction
     );
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         if let Some(counts) = hook_counts(hook) {
             counts.lost_events += 1;
         }
-        warn!(ctx, "first drop of slot {} lost: the ring buffer is full", event.slot);
+        warn!(
+            ctx,
+            "first drop of slot {} lost: the ring buffer is full", event.slot
+        );
         return;
     };
     entry.write(event);
@@ -107,7 +107,9 @@ fn count_reason(hook: Hook, reason: Reason) {
 #[inline(always)]
 fn hook_counts(hook: Hook) -> Option<&'static mut HookCounts> {
     // SAFETY: points at this CPU's live counters; packets of one CPU are judged one at a time, userspace only reads.
-    HOOKS.get_ptr_mut(hook as u32).map(|counts| unsafe { &mut *counts })
+    HOOKS
+        .get_ptr_mut(hook as u32)
+        .map(|counts| unsafe { &mut *counts })
 }
 
 const _: () = assert!(Direction::Egress as usize == 1, "indexes RoomCounts::told");

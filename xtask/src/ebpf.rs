@@ -38,7 +38,14 @@ fn cargo(root: &Path, tools: &Path, target_dir: &Path) -> Result<Command> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(root)
-        .args(["build", "--release", "--package", "voice-ebpf", "-Z", "build-std=core"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "voice-ebpf",
+            "-Z",
+            "build-std=core",
+        ])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir)
         // build-std is unstable; this lets the stable compiler do it.
@@ -56,6 +63,7 @@ fn cargo(root: &Path, tools: &Path, target_dir: &Path) -> Result<Command> {
 /// Puts the new object in place at once. Its time always becomes new: the agent's build compares it with the sources'.
 fn replace(built: &Path, object: &Path) -> Result<()> {
     let fresh = object.with_extension("new");
-    fs::copy(built, &fresh).with_context(|| format!("cannot copy {} to {}", built.display(), fresh.display()))?;
+    fs::copy(built, &fresh)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), fresh.display()))?;
     fs::rename(&fresh, object).with_context(|| format!("cannot put {} in place", object.display()))
 }

@@ -1,9 +1,21 @@
 //! The pinned maps as the CLI sees them when the agent is dead: read, release, kill switch, detach; nothing else.
 
-use super::{KernelError, KernelStatus};
+use super::{
+    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, shape,
+    tables::{self, Tables},
+};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use serde::Serialize;
-use std::path::Path;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use voice_common::{
+    ABI_VERSION, HookCounts, RoomCounts, RoomInfo,
+    abi::{MODE_SHADOW, UNBOUND},
+};
 use voice_room::{Incarnation, Mono, Port, RoomId};
 
 /// A blocked room found in the pinned maps.
@@ -19,43 +31,250 @@ pub struct PinnedBlock {
     pub deadline: Mono,
     /// How long that is from now.
     pub left: Duration,
-    /// Its ports.
+    /// Its ports, those of its RTCP included.
     pub ports: Vec<Port>,
     /// Packets dropped since binding.
     pub dropped: u64,
 }
 
 /// The pinned maps, opened.
-#[derive(Debug)]
-pub struct Pinned {}
+pub struct Pinned {
+    dir: PathBuf,
+    tables: Tables,
+    info: Array<MapData, RoomInfo>,
+    counts: PerCpuArray<MapData, RoomCounts>,
+    hooks: PerCpuArray<MapData, HookCounts>,
+}
+
+impl std::fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pinned")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Pinned {
     /// Opens the pins under `pin_dir` (see `Paths::pin_dir`), checking their shape.
-    pub fn open(_pin_dir: &Path) -> Result<Pinned, KernelError> {
-        Err(KernelError::Other("stub".into()))
+    pub fn open(pin_dir: &Path) -> Result<Pinned, KernelError> {
+        let rooms = pin_dir.join("ROOMS");
+        let no_pins = || KernelError::NoPins {
+            dir: pin_dir.to_owned(),
+        };
+        if !rooms.exists() {
+            return Err(no_pins());
+        }
+        let slots = MapInfo::from_pin(&rooms)
+            .map_err(|e| KernelError::load(format!("opening the pin {}", rooms.display()), &e))?
+            .max_entries();
+        for shape in shape::shapes(slots) {
+            if !shape.check(pin_dir)? {
+                return Err(no_pins());
+            }
+        }
+        let control = data(pin_dir, "CONTROL")?;
+        let ports = data(pin_dir, "PORT_SLOT")?;
+        let info = Map::Array(data(pin_dir, "ROOM_INFO")?);
+        let counts = Map::PerCpuArray(data(pin_dir, "COUNTS")?);
+        let hooks = Map::PerCpuArray(data(pin_dir, "HOOKS")?);
+        Ok(Pinned {
+            dir: pin_dir.to_owned(),
+            tables: Tables::new(&control, &ports, &data(pin_dir, "ROOMS")?, slots)?,
+            info: info.try_into().map_err(|e| KernelError::map("ROOM_INFO", &e))?,
+            counts: counts.try_into().map_err(|e| KernelError::map("COUNTS", &e))?,
+            hooks: hooks.try_into().map_err(|e| KernelError::map("HOOKS", &e))?,
+        })
     }
+
     /// Rooms whose verdict is armed and not past its deadline.
     pub fn blocked(&self) -> Result<Vec<PinnedBlock>, KernelError> {
-        Ok(Vec::new())
+        let now = tables::now();
+        let ports = self.ports();
+        let mut blocks = Vec::new();
+        for (slot, room, incarnation) in self.rooms()? {
+            let entry = self.tables.room(slot);
+            if entry.deadline <= now.0 {
+                continue;
+            }
+            let deadline = Mono(entry.deadline);
+            blocks.push(PinnedBlock {
+                room,
+                incarnation,
+                shadow: entry.mode == MODE_SHADOW,
+                deadline,
+                left: deadline.since(now),
+                ports: ports.get(&slot).cloned().unwrap_or_default(),
+                dropped: drops::summary(&drops::counts(&self.counts, slot)?).dropped,
+            });
+        }
+        Ok(blocks)
     }
+
     /// Lifts one room's verdict and leaves a release generation that the agent honours afterwards. False: not blocked.
-    pub fn release(&self, _room: &RoomId) -> Result<bool, KernelError> {
-        Ok(false)
+    pub fn release(&self, room: &RoomId) -> Result<bool, KernelError> {
+        let now = tables::now();
+        let mut released = false;
+        for (slot, found, _) in self.rooms()? {
+            if found == *room && self.tables.room(slot).deadline > now.0 {
+                self.tables.release(slot);
+                released = true;
+            }
+        }
+        Ok(released)
     }
+
     /// Reads the kill-switch word.
     pub fn kill_switch(&self) -> Result<bool, KernelError> {
-        Ok(false)
+        Ok(self.tables.kill_switch())
     }
+
     /// Writes the kill-switch word.
-    pub fn set_kill_switch(&self, _on: bool) -> Result<(), KernelError> {
+    pub fn set_kill_switch(&self, on: bool) -> Result<(), KernelError> {
+        self.tables.set_kill_switch(on);
         Ok(())
     }
+
     /// As far as the pins tell.
     pub fn status(&self) -> Result<KernelStatus, KernelError> {
-        Ok(KernelStatus::default())
+        let (passed_by_reason, lost_events) = drops::reasons(&self.hooks)?;
+        let ports: usize = self.ports().values().map(Vec::len).sum();
+        Ok(KernelStatus {
+            pin_dir: self.dir.display().to_string(),
+            abi_version: ABI_VERSION,
+            kill_switch: self.tables.kill_switch(),
+            interfaces: self.interfaces()?,
+            slots_used: count(self.rooms()?.len()),
+            slots_max: self.tables.slots() - 1,
+            ports_bound: count(ports),
+            armed: count(self.blocked()?.len()),
+            passed_by_reason,
+            lost_events,
+            repairs: 0,
+        })
     }
+
     /// Detaches every link and removes every pin of every ABI version below the instance's directory; says what went.
-    pub fn detach(_instance_dir: &Path) -> Result<Vec<String>, KernelError> {
-        Ok(Vec::new())
+    pub fn detach(instance_dir: &Path) -> Result<Vec<String>, KernelError> {
+        let mut gone = Vec::new();
+        for version in directories(instance_dir)? {
+            for link in attach::link_pins(&version)? {
+                // A filter of an interface that is gone went with it.
+                if let Ok(name) = interface_name(link.index) {
+                    attach::remove_filter(&name, &link.kind).map_err(|problem| KernelError::Load {
+                        what: format!("detaching {} from {name}", link.kind),
+                        problem,
+                    })?;
+                }
+            }
+            for pin in entries(&version)? {
+                remove(&pin, fs::remove_file)?;
+                gone.push(pin.display().to_string());
+            }
+            remove(&version, fs::remove_dir)?;
+        }
+        if !gone.is_empty() {
+            remove(instance_dir, fs::remove_dir)?;
+        }
+        Ok(gone)
     }
+
+    /// Every slot with a room.
+    fn rooms(&self) -> Result<Vec<(u32, RoomId, Incarnation)>, KernelError> {
+        let mut rooms = Vec::new();
+        for slot in 1..self.tables.slots() {
+            let entry = self.tables.room(slot);
+            if entry.generation == 0 {
+                continue;
+            }
+            let info = self
+                .info
+                .get(&slot, 0)
+                .map_err(|e| KernelError::map("ROOM_INFO", &e))?;
+            rooms.extend(adopt::owner(&info, &entry).map(|(room, life)| (slot, room, life)));
+        }
+        Ok(rooms)
+    }
+
+    fn ports(&self) -> BTreeMap<u32, Vec<Port>> {
+        let mut ports: BTreeMap<u32, Vec<Port>> = BTreeMap::new();
+        for port in 0..=u16::MAX {
+            let slot = self.tables.port(port);
+            if slot != UNBOUND {
+                ports.entry(slot).or_default().push(Port(port));
+            }
+        }
+        ports
+    }
+
+    fn interfaces(&self) -> Result<Vec<InterfaceStatus>, KernelError> {
+        let mut found: BTreeMap<u32, InterfaceStatus> = BTreeMap::new();
+        for link in attach::link_pins(&self.dir)? {
+            let status = found.entry(link.index).or_insert_with(|| InterfaceStatus {
+                name: interface_name(link.index).unwrap_or_else(|_| "gone".into()),
+                index: link.index,
+                xdp: "not attached".into(),
+                tc_ingress: "not attached".into(),
+                tc_egress: "not attached".into(),
+            });
+            match link.kind.as_str() {
+                "link-xdp" => status.xdp = "native".into(),
+                "link-tc-ingress" => status.tc_ingress = "tcx".into(),
+                "link-tc-egress" => status.tc_egress = "tcx".into(),
+                "clsact-tc-ingress" => status.tc_ingress = "clsact".into(),
+                "clsact-tc-egress" => status.tc_egress = "clsact".into(),
+                _ => {}
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, KernelError> {
+    MapData::from_pin(pin_dir.join(name)).map_err(|e| match error::errno(&e) {
+        Some(libc::EPERM | libc::EACCES) => KernelError::Permission {
+            what: format!("opening the pin {}", pin_dir.join(name).display()),
+        },
+        _ => KernelError::map(name, &e),
+    })
+}
+
+fn interface_name(index: u32) -> nix::Result<String> {
+    nix::net::if_::if_indextoname(index).map(|name| name.to_string_lossy().into_owned())
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let failed = |source| KernelError::Pin {
+        what: "listing",
+        path: dir.to_owned(),
+        source,
+    };
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).map_err(failed)?;
+    entries
+        .map(|entry| entry.map(|e| e.path()).map_err(failed))
+        .collect()
+}
+
+/// The directories of ABI versions: `v` and a number. Anything else is not ours.
+fn directories(instance_dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
+    let mut found = entries(instance_dir)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok())
+    });
+    Ok(found)
+}
+
+fn remove(path: &Path, how: fn(PathBuf) -> std::io::Result<()>) -> Result<(), KernelError> {
+    how(path.to_owned()).map_err(|source| KernelError::Pin {
+        what: "removing",
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -1,0 +1,118 @@
+//! What a start makes of pinned maps: the slot table as they show it. Nothing armed is lifted here.
+
+use super::{
+    Found, KernelError,
+    load::Maps,
+    slots::{Desired, Slot, Slots},
+    tables::{self, Tables},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use voice_common::{RoomEntry, RoomInfo, abi};
+use voice_room::{Incarnation, Mono, RoomId, input::FoundBlock};
+
+/// Reads the slot table back. Slots whose verdict is in force but whose room cannot be told go to the second result:
+/// they rest until their deadline.
+pub(super) fn adopt(
+    tables: &Tables,
+    maps: &Maps,
+    slots: &mut Slots,
+    found: &mut Found,
+) -> Result<BTreeSet<u32>, KernelError> {
+    let now = tables::now();
+    let ports = bound_ports(tables);
+    let mut orphans = BTreeSet::new();
+    for slot in 1..tables.slots() {
+        let entry = tables.room(slot);
+        let info = maps
+            .info
+            .get(&slot, 0)
+            .map_err(|e| KernelError::map("ROOM_INFO", &e))?;
+        let bound = ports.get(&slot).cloned().unwrap_or_default();
+        match owner(&info, &entry).filter(|(room, _)| slots.find(room).is_none()) {
+            Some((room, life)) => {
+                let verdict = block(&room, life, &entry, now, found);
+                if verdict.is_none() && bound.is_empty() {
+                    slots.vacate(slot);
+                    continue;
+                }
+                let mut taken = Slot::new(&room, life, entry.generation);
+                taken.verdict = verdict;
+                taken.adopted = true;
+                slots.occupy(slot, taken);
+                slots.claim(slot, &bound);
+            }
+            None if entry.deadline > now.0 => {
+                let line =
+                    format!("slot {slot} is armed for a room that cannot be told; it ends at its deadline");
+                found.report.push(line);
+                orphans.insert(slot);
+                slots.claim(slot, &bound);
+            }
+            None => slots.vacate(slot),
+        }
+    }
+    Ok(orphans)
+}
+
+/// Ports by slot.
+fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
+    let mut ports: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
+    for port in 0..=u16::MAX {
+        match tables.port(port) {
+            abi::UNBOUND => {}
+            slot => {
+                ports.entry(slot).or_default().insert(port);
+            }
+        }
+    }
+    ports
+}
+
+/// Whose slot it is: only if the information belongs to the slot's present use.
+pub(super) fn owner(info: &RoomInfo, entry: &RoomEntry) -> Option<(RoomId, Incarnation)> {
+    if info.len == 0 || info.generation != entry.generation {
+        return None;
+    }
+    let id = info.id.get(..info.len as usize)?;
+    let room = RoomId::new(std::str::from_utf8(id).ok()?).ok()?;
+    Some((room, Incarnation(info.incarnation)))
+}
+
+/// The information as it is stored.
+pub(super) fn info(room: &RoomId, incarnation: Incarnation, generation: u32) -> RoomInfo {
+    let mut id = [0; 64];
+    // A room id has at most 64 bytes (RoomId::MAX_LEN).
+    for (to, from) in id.iter_mut().zip(room.as_str().bytes()) {
+        *to = from;
+    }
+    RoomInfo {
+        id,
+        incarnation: incarnation.0,
+        generation,
+        len: u32::try_from(room.as_str().len()).unwrap_or(0),
+    }
+}
+
+/// The block in force, reported; also one that the CLI released, which is none any more.
+fn block(
+    room: &RoomId,
+    incarnation: Incarnation,
+    entry: &RoomEntry,
+    now: Mono,
+    found: &mut Found,
+) -> Option<Desired> {
+    let released = entry.released != 0 && entry.released == entry.generation;
+    let armed = entry.deadline > now.0;
+    if armed || (released && entry.last_deadline > now.0) {
+        found.blocks.push(FoundBlock {
+            room: room.clone(),
+            incarnation,
+            deadline: Mono(entry.last_deadline),
+            released: !armed,
+        });
+    }
+    armed.then_some(Desired {
+        deadline: Mono(entry.deadline),
+        shadow: entry.mode == abi::MODE_SHADOW,
+    })
+}

@@ -1,0 +1,185 @@
+//! TC: TCX links that are pinned, or on kernels before 6.6 filters on clsact with a fixed handle.
+
+use super::{Attacher, Interface, Report, pin_path, program, remove};
+use crate::kernel::{
+    error::{chain, errno},
+    load,
+};
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+};
+use std::path::Path;
+
+/// Where a program goes, its name, and the name of its pin.
+pub(super) struct Side {
+    attach: TcAttachType,
+    program: &'static str,
+    hook: &'static str,
+}
+
+pub(super) const SIDES: [Side; 2] = [
+    Side {
+        attach: TcAttachType::Ingress,
+        program: load::TC_INGRESS,
+        hook: "tc-ingress",
+    },
+    Side {
+        attach: TcAttachType::Egress,
+        program: load::TC_EGRESS,
+        hook: "tc-egress",
+    },
+];
+
+/// clsact: our filters run first, and this handle (`0x7601` is not one that tc hands out) marks them as ours.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 0x7601);
+
+impl Attacher {
+    /// Attaches both sides where they are missing.
+    pub(super) fn check_tc(&mut self, index: u32, interface: &mut Interface, report: &mut Report) {
+        for (side, state) in SIDES.iter().zip(&mut interface.tc) {
+            let was_attached = state.is_ok();
+            let now = if self.features.tcx {
+                self.check_tcx(side, index, &interface.name, was_attached, report)
+            } else {
+                self.clsact(side, index, &interface.name)
+            };
+            if now != *state {
+                let name = &interface.name;
+                match &now {
+                    Ok(how) => report.line(format!("{} on {name}: {how}", side.hook)),
+                    Err(why) => report.line(format!("{} on {name} is not attached: {why}", side.hook)),
+                }
+            }
+            *state = now;
+        }
+    }
+
+    /// Looks whether our link is there and first in line.
+    fn check_tcx(
+        &mut self,
+        side: &Side,
+        index: u32,
+        name: &str,
+        was_attached: bool,
+        report: &mut Report,
+    ) -> Result<String, String> {
+        let ours = self.program_id(side)?;
+        if !was_attached || !position(name, side)?.contains(&ours) {
+            let taken_over = self.tcx(side, index, name)?;
+            if was_attached {
+                report.repair(format!(
+                    "{} on {name} was detached by somebody; attached again",
+                    side.hook
+                ));
+            } else if taken_over {
+                report.line(format!("{} on {name}: link taken over from the pin", side.hook));
+            }
+        }
+        match position(name, side)?.first() {
+            Some(first) if *first != ours => Ok(format!("tcx, behind {}", program(*first))),
+            _ => Ok("tcx".to_owned()),
+        }
+    }
+
+    fn program_id(&mut self, side: &Side) -> Result<u32, String> {
+        let program = load::tc(&mut self.ebpf, side.program).map_err(|e| e.to_string())?;
+        program.info().map(|info| info.id()).map_err(|e| chain(&e))
+    }
+
+    /// Takes over the pinned link by an atomic replacement of its program, or makes a new one. True: taken over.
+    fn tcx(&mut self, side: &Side, index: u32, name: &str) -> Result<bool, String> {
+        let pin = pin_path(&self.pin_dir, &format!("link-{}", side.hook), index);
+        let ours = load::tc(&mut self.ebpf, side.program).map_err(|e| e.to_string())?;
+        if pin.exists() {
+            if take_over(ours, &pin)? {
+                return Ok(true);
+            }
+            remove(&pin).map_err(|e| e.to_string())?;
+        }
+        let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = ours
+            .attach_with_options(name, side.attach, first)
+            .map_err(|e| chain(&e))?;
+        let link = ours.take_link(id).map_err(|e| chain(&e))?;
+        let link = FdLink::try_from(link).map_err(|e| chain(&e))?;
+        link.pin(&pin)
+            .map_err(|e| format!("pinning {}: {}", pin.display(), chain(&e)))?;
+        Ok(false)
+    }
+
+    /// Replaces our filter, or makes it. The program's pin tells `kernel detach` where a filter of ours is.
+    fn clsact(&mut self, side: &Side, index: u32, name: &str) -> Result<String, String> {
+        let pin = pin_path(&self.pin_dir, &format!("clsact-{}", side.hook), index);
+        let ours = load::tc(&mut self.ebpf, side.program).map_err(|e| e.to_string())?;
+        if let Err(e) = tc::qdisc_add_clsact(name)
+            && errno(&e) != Some(libc::EEXIST)
+            && !chain(&e).contains("File exists")
+        {
+            return Err(format!("adding the clsact qdisc: {}", chain(&e)));
+        }
+        let old = filter(name, side.attach)?;
+        let id = match ours.attach_to_link(old) {
+            Ok(id) => id,
+            Err(_) => ours
+                .attach_with_options(
+                    name,
+                    side.attach,
+                    TcAttachOptions::Netlink(NlOptions {
+                        priority: PRIORITY,
+                        handle: HANDLE,
+                        ..NlOptions::default()
+                    }),
+                )
+                .map_err(|e| chain(&e))?,
+        };
+        let link = ours.take_link(id).map_err(|e| chain(&e))?;
+        // Dropping it would remove the filter, which has to outlive the agent.
+        std::mem::forget(link);
+        remove(&pin).map_err(|e| e.to_string())?;
+        ours.pin(&pin)
+            .map_err(|e| format!("pinning {}: {}", pin.display(), chain(&e)))?;
+        Ok("clsact".to_owned())
+    }
+}
+
+/// False: the link is dead, its device is gone.
+fn take_over(ours: &mut SchedClassifier, pin: &Path) -> Result<bool, String> {
+    let failed =
+        |e: &(dyn std::error::Error + 'static)| format!("taking over {}: {}", pin.display(), chain(e));
+    let pinned = PinnedLink::from_pin(pin).map_err(|e| failed(&e))?;
+    let link = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(|e| failed(&e))?;
+    match ours.attach_to_link(link) {
+        // The pin keeps the link; this handle of it is not needed.
+        Ok(id) => ours
+            .take_link(id)
+            .map(drop)
+            .map(|()| true)
+            .map_err(|e| failed(&e)),
+        Err(e) if errno(&e) == Some(libc::ENOLINK) => Ok(false),
+        Err(e) => Err(failed(&e)),
+    }
+}
+
+/// The ids of the programs on this side, in order.
+fn position(name: &str, side: &Side) -> Result<Vec<u32>, String> {
+    let (_, programs) = SchedClassifier::query_tcx(name, side.attach).map_err(|e| chain(&e))?;
+    Ok(programs.iter().map(|p| p.id()).collect())
+}
+
+fn filter(name: &str, attach: TcAttachType) -> Result<SchedClassifierLink, String> {
+    SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None).map_err(|e| e.to_string())
+}
+
+/// Removes our clsact filter of the pin kind `kind`, if it is one.
+pub(in crate::kernel) fn remove_filter(name: &str, kind: &str) -> Result<(), String> {
+    for side in &SIDES {
+        if kind == format!("clsact-{}", side.hook) {
+            // Detaches what it stands for when dropped; an error here means that there is none.
+            drop(filter(name, side.attach)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Loads the programs and their maps: pins checked and adopted, settings written in, everything verified by the kernel.
+
+use super::{KernelError, mapped, shape, tables::Tables};
+use crate::config::KernelConfig;
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
+    programs::{SchedClassifier, Xdp},
+    util::KernelVersion,
+};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+use voice_common::{HookCounts, RoomCounts, RoomInfo, abi::MAX_SLOTS};
+
+/// The compiled programs (`cargo xtask build-ebpf`).
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("VOICE_BPF_OBJECT"));
+
+/// TC, ingress.
+pub const TC_INGRESS: &str = "voice_tc_ingress";
+/// TC, egress.
+pub const TC_EGRESS: &str = "voice_tc_egress";
+
+/// What the running kernel can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Features {
+    /// TCX links (6.6); else clsact.
+    pub tcx: bool,
+    /// XDP on frames of several buffers (5.18).
+    pub frags: bool,
+    /// The coarse clock (5.11).
+    pub coarse_clock: bool,
+}
+
+impl Features {
+    /// By the kernel's version.
+    pub fn detect() -> Self {
+        let code = KernelVersion::current().map_or(0, KernelVersion::code);
+        let at_least = |major: u32, minor: u32| code >= (major << 16) + (minor << 8);
+        Features {
+            tcx: at_least(6, 6),
+            frags: at_least(5, 18),
+            coarse_clock: at_least(5, 11),
+        }
+    }
+
+    /// The XDP program for this kernel.
+    pub fn xdp(self) -> &'static str {
+        if self.frags {
+            "voice_xdp_frags"
+        } else {
+            "voice_xdp"
+        }
+    }
+}
+
+/// Loaded programs and opened maps.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The programs; the maps below are taken out of it.
+    pub ebpf: Ebpf,
+    /// The memory-mapped ones.
+    pub tables: Tables,
+    /// The others.
+    pub maps: Maps,
+    /// Whether the maps were there before.
+    pub adopted: bool,
+}
+
+/// The maps that are read and written by syscalls.
+pub struct Maps {
+    /// Whose slot it is.
+    pub info: Array<MapData, RoomInfo>,
+    /// Counters by slot.
+    pub counts: PerCpuArray<MapData, RoomCounts>,
+    /// Counters by hook.
+    pub hooks: PerCpuArray<MapData, HookCounts>,
+    /// First drops.
+    pub events: RingBuf<MapData>,
+}
+
+impl std::fmt::Debug for Maps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Maps")
+    }
+}
+
+/// Loads and verifies the programs; creates their maps under `pin_dir`, or adopts them there. Attaches nothing.
+pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result<Loaded, KernelError> {
+    if config.max_slots == 0 || config.max_slots >= MAX_SLOTS {
+        let (asked, max) = (config.max_slots, MAX_SLOTS - 1);
+        return Err(KernelError::MaxSlots { asked, max });
+    }
+    let slots = config.max_slots + 1;
+    prepare(pin_dir)?;
+    let shapes = shape::shapes(slots);
+    let mut found = 0;
+    for shape in &shapes {
+        found += usize::from(shape.check(pin_dir)?);
+    }
+    mapped::raise_memlock();
+    let mut ebpf = loader(config, pin_dir, features, &shapes, slots)?.load(OBJECT)?;
+    verify(&mut ebpf, features)?;
+    let tables = Tables::new(
+        &data(&mut ebpf, "CONTROL")?,
+        &data(&mut ebpf, "PORT_SLOT")?,
+        &data(&mut ebpf, "ROOMS")?,
+        slots,
+    )?;
+    let maps = maps(&mut ebpf)?;
+    Ok(Loaded {
+        ebpf,
+        tables,
+        maps,
+        adopted: found == shapes.len(),
+    })
+}
+
+fn loader<'a>(
+    config: &KernelConfig,
+    pin_dir: &Path,
+    features: Features,
+    shapes: &[shape::Shape],
+    slots: u32,
+) -> Result<EbpfLoader<'a>, KernelError> {
+    let mut loader = EbpfLoader::new();
+    for shape in shapes {
+        loader.map_pin_path(shape.name, shape.pin(pin_dir));
+    }
+    for by_slot in ["ROOMS", "ROOM_INFO", "COUNTS"] {
+        loader.map_max_entries(by_slot, slots);
+    }
+    let level: &'static u8 = if config.log { &u8::MAX } else { &0 };
+    loader
+        .override_global("PORT_FIRST", leak(*config.ports.start()), true)
+        .override_global("PORT_LAST", leak(*config.ports.end()), true)
+        .override_global(
+            "COARSE_CLOCK",
+            if features.coarse_clock { &1_u8 } else { &0 },
+            true,
+        )
+        .override_global("AYA_LOG_LEVEL", level, true)
+        .verifier_log_level(VerifierLogLevel::DISABLE);
+    Ok(loader)
+}
+
+/// Makes the pin directory, on a bpf filesystem that is there already.
+fn prepare(pin_dir: &Path) -> Result<(), KernelError> {
+    let existing = pin_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs(existing).map_err(|e| KernelError::Pin {
+        what: "looking at",
+        path: existing.to_owned(),
+        source: e.into(),
+    })?;
+    if kind.filesystem_type() != BPF_FS_MAGIC {
+        return Err(KernelError::NotBpffs {
+            dir: pin_dir.to_owned(),
+            found: existing.to_owned(),
+        });
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(pin_dir)
+        .map_err(|source| KernelError::Pin {
+            what: "making the directory",
+            path: PathBuf::from(pin_dir),
+            source,
+        })
+}
+
+/// Gives every program this kernel can use to the verifier.
+fn verify(ebpf: &mut Ebpf, features: Features) -> Result<(), KernelError> {
+    for name in [TC_INGRESS, TC_EGRESS] {
+        let loaded = tc(ebpf, name)?.load();
+        loaded.map_err(|e| KernelError::load(format!("loading the program {name}"), &e))?;
+    }
+    let name = features.xdp();
+    let loaded = xdp(ebpf, name)?.load();
+    loaded.map_err(|e| KernelError::load(format!("loading the program {name}"), &e))
+}
+
+/// A TC program of the object.
+pub fn tc<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program
+        .try_into()
+        .map_err(|e| KernelError::load(format!("the program {name}"), &e))
+}
+
+/// An XDP program of the object.
+pub fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program
+        .try_into()
+        .map_err(|e| KernelError::load(format!("the program {name}"), &e))
+}
+
+fn maps(ebpf: &mut Ebpf) -> Result<Maps, KernelError> {
+    let by = |name, e: &_| KernelError::map(name, e);
+    Ok(Maps {
+        info: take(ebpf, "ROOM_INFO")?
+            .try_into()
+            .map_err(|e| by("ROOM_INFO", &e))?,
+        counts: take(ebpf, "COUNTS")?.try_into().map_err(|e| by("COUNTS", &e))?,
+        hooks: take(ebpf, "HOOKS")?.try_into().map_err(|e| by("HOOKS", &e))?,
+        events: take(ebpf, "EVENTS")?.try_into().map_err(|e| by("EVENTS", &e))?,
+    })
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, KernelError> {
+    ebpf.take_map(name).ok_or_else(|| missing(name))
+}
+
+fn data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
+    match take(ebpf, name)? {
+        Map::Array(data) => Ok(data),
+        _ => Err(missing(name)),
+    }
+}
+
+fn missing(name: &str) -> KernelError {
+    KernelError::Load {
+        what: format!("looking for {name} in the embedded object"),
+        problem: "it is not there; rebuild with `cargo xtask build-ebpf`".into(),
+    }
+}
+
+/// The loader borrows its settings; two bytes are kept for the life of the process.
+fn leak(value: u16) -> &'static u16 {
+    Box::leak(Box::new(value))
+}

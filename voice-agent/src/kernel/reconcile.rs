@@ -1,0 +1,107 @@
+//! Desired against actual: every verdict word and every port slot, repaired and counted; and what is shown of it all.
+
+use super::{Kernel, KernelStatus, drops, tables};
+use voice_common::ABI_VERSION;
+
+impl Kernel {
+    /// Compares desired with actual (verdict words, port slots), repairs, and says in words what it repaired; also what
+    /// the attaching thread found in its last check (new and re-created interfaces), and asks it for the next one.
+    /// Called every heartbeat.
+    pub fn reconcile(&mut self) -> Vec<String> {
+        let mut lines = self.repair();
+        lines.extend(self.worker.take_lines());
+        self.worker.check();
+        lines
+    }
+
+    /// The part of [`Kernel::reconcile`] that concerns the maps.
+    pub(super) fn repair(&mut self) -> Vec<String> {
+        self.end_orphans();
+        let mut lines = Vec::new();
+        for slot in 1..self.tables.slots() {
+            lines.extend(self.repair_verdict(slot));
+        }
+        let mut ports = 0_u32;
+        for port in 0..=u16::MAX {
+            let wanted = self.slots.owner(port);
+            if self.tables.port(port) != wanted {
+                self.tables.set_port(port, wanted);
+                ports += 1;
+            }
+        }
+        if ports > 0 {
+            lines.push(format!(
+                "{ports} ports led to another slot than they should; set right"
+            ));
+        }
+        self.repairs += lines.len() as u64;
+        lines
+    }
+
+    /// What is not in force needs no repair, whatever its words say.
+    fn repair_verdict(&mut self, slot: u32) -> Option<String> {
+        let entry = self.tables.room(slot);
+        let now = tables::now();
+        let owner = self.slots.get(slot);
+        let wanted = owner.and_then(|s| s.verdict).filter(|v| v.deadline > now);
+        match (wanted, owner) {
+            // Lifted by the CLI: the agent is asked first (`released`).
+            (Some(_), Some(s)) if entry.released == s.generation => None,
+            (Some(wanted), Some(s)) => {
+                if entry.deadline == wanted.deadline.0 && entry.mode == tables::mode(wanted.shadow) {
+                    return None;
+                }
+                let line = format!(
+                    "the verdict of room {} was not as it should be; armed again",
+                    s.room
+                );
+                self.tables.arm(slot, wanted.deadline, wanted.shadow);
+                Some(line)
+            }
+            _ if entry.deadline <= now.0 || self.orphans.contains(&slot) => None,
+            (_, owner) => {
+                let room = owner.map_or("no room".to_owned(), |s| format!("room {}", s.room));
+                self.tables.disarm(slot);
+                Some(format!(
+                    "slot {slot} of {room} was armed and should not be; lifted"
+                ))
+            }
+        }
+    }
+
+    /// Slots of unknown rooms whose deadline has come are free.
+    fn end_orphans(&mut self) {
+        let now = tables::now();
+        let over = |slot: &u32| self.tables.room(*slot).deadline <= now.0;
+        let ended: Vec<u32> = self.orphans.iter().copied().filter(over).collect();
+        for slot in ended {
+            self.orphans.remove(&slot);
+            self.claim(slot, &std::collections::BTreeSet::new());
+            self.slots.vacate(slot);
+        }
+    }
+
+    /// For `kernel status`.
+    pub fn status(&self) -> KernelStatus {
+        let now = tables::now();
+        let in_force = (1..self.tables.slots()).filter(|slot| self.tables.room(*slot).deadline > now.0);
+        let (passed_by_reason, lost_events) = drops::reasons(&self.maps.hooks).unwrap_or_else(|e| {
+            tracing::warn!("kernel status is incomplete: {e}");
+            Default::default()
+        });
+        let seen = self.worker.seen();
+        KernelStatus {
+            pin_dir: self.pin_dir.display().to_string(),
+            abi_version: ABI_VERSION,
+            kill_switch: self.kill_switch(),
+            interfaces: seen.interfaces.clone(),
+            slots_used: self.slots.used(),
+            slots_max: self.tables.slots() - 1,
+            ports_bound: u32::try_from(self.slots.claimed()).unwrap_or(u32::MAX),
+            armed: u32::try_from(in_force.count()).unwrap_or(u32::MAX),
+            passed_by_reason,
+            lost_events,
+            repairs: self.repairs + seen.repairs,
+        }
+    }
+}
