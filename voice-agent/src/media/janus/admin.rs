@@ -177,10 +177,10 @@ impl Admin {
     }
 
     fn connect(&self) -> Result<UnixStream, AdminError> {
-        if let Some(left) = self
+        let left = self
             .not_before
-            .and_then(|at| at.checked_duration_since(Instant::now()))
-        {
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
             return Err(AdminError::BackingOff(left));
         }
         let connected = || -> io::Result<UnixStream> {

@@ -1,22 +1,18 @@
 //! Translates events, one after the other. A join asks for its handle at once, over a connection of its own, so that
 //! the room's ports are known before the first packet.
 
-use super::{Shared, listing::Asker, wire::Event};
+use super::{Shared, admin::AdminError, listing::Asker, wire::Event};
 use crate::driver::Stopped;
 use tokio::sync::mpsc;
 
 /// Follows events until the driver or the listener ends.
 pub(super) async fn follow(mut asker: Asker, shared: Shared, mut events: mpsc::Receiver<Event>) {
     while let Some(event) = events.recv().await {
-        let told = match event {
+        let inputs = match event {
             Event::Look { session, handle } => look(&mut asker, &shared, session, handle).await,
-            event => {
-                let mut known = shared.known.lock().await;
-                let inputs = known.rooms.happened(event);
-                shared.teller.tell(inputs).await
-            }
+            event => happened(&mut asker, &shared, event).await,
         };
-        if let Err(Stopped) = told {
+        if let Err(Stopped) = inputs {
             return;
         }
     }
@@ -37,9 +33,46 @@ async fn look(asker: &mut Asker, shared: &Shared, session: u64, handle: u64) -> 
         }
         Ok(None) => Ok(()),
         Err(error) => {
-            tracing::debug!(%error, "janus: looking at a new participant; listing instead");
-            shared.list_now.notify_one();
+            list_instead(shared, &error);
             Ok(())
         }
     }
+}
+
+async fn happened(asker: &mut Asker, shared: &Shared, event: Event) -> Result<(), Stopped> {
+    if still_there(asker, shared, &event).await {
+        return Ok(());
+    }
+    let mut known = shared.known.lock().await;
+    let inputs = known.rooms.happened(event);
+    shared.teller.tell(inputs).await
+}
+
+/// Janus delivers events again and late when the listener was away, and a leave without a handle may be of an earlier
+/// stay: the participant's present handle is asked. If that cannot be told, the next listing will.
+async fn still_there(asker: &mut Asker, shared: &Shared, event: &Event) -> bool {
+    let Event::Left {
+        room,
+        id,
+        handle: None,
+        ..
+    } = event
+    else {
+        return false;
+    };
+    let Some((session, handle)) = shared.known.lock().await.rooms.place(room, id) else {
+        return false;
+    };
+    match asker.participant(session, handle).await {
+        Ok(found) => found.is_some_and(|found| found.room == *room && found.id == *id),
+        Err(error) => {
+            list_instead(shared, &error);
+            true
+        }
+    }
+}
+
+fn list_instead(shared: &Shared, error: &AdminError) {
+    tracing::debug!(%error, "janus: looking at a participant; listing instead");
+    shared.list_now.notify_one();
 }

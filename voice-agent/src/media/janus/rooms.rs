@@ -100,7 +100,13 @@ impl Rooms {
         std::iter::once(heartbeat).chain(told).collect()
     }
 
-    /// An event that needs no question.
+    /// The session and handle of a participant, if it is known.
+    pub fn place(&self, room: &RoomId, id: &ClientId) -> Option<(u64, u64)> {
+        let member = self.rooms.get(room)?.members.get(id)?;
+        Some((member.session, member.handle))
+    }
+
+    /// An event that needs no question any more.
     pub fn happened(&mut self, event: Event) -> Vec<Input> {
         match event {
             Event::Look { .. } => Vec::new(),
