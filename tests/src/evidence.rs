@@ -27,6 +27,15 @@ pub fn entries(agent: &Agent, room: &str, kind: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The kinds of everything recorded of a room, oldest first.
+pub fn kinds(agent: &Agent, room: &str) -> Vec<String> {
+    let explained = agent.json(&["explain", room]).unwrap_or_default();
+    let entries = explained["entries"].as_array().into_iter().flatten();
+    entries
+        .filter_map(|e| e["what"]["kind"].as_str().map(str::to_owned))
+        .collect()
+}
+
 /// The latest cut of a room; `None` until its first drop is recorded.
 pub fn cut(agent: &Agent, room: &str) -> Option<Cut> {
     let drops = entries(agent, room, "first_drop");

@@ -1,5 +1,7 @@
 //! A real Janus by `tests/janus/janus_lab.py`, in two namespaces of its own; torn down on drop.
 
+pub mod blockade;
+
 use crate::{agent::Settings, bpffs::Scratch, netns, netns::Netns, sweep};
 use anyhow::Context;
 use serde_json::Value;
@@ -40,6 +42,9 @@ impl JanusLab {
             "--events-url",
             &events,
         ])?;
+        // As on a machine in production; and then attaching XDP does not restart the interface.
+        lab.node()?.gro(&format!("{}v1", lab.ns), true)?;
+        lab.users()?.gro(&format!("{}v2", lab.ns), true)?;
         Ok(lab)
     }
 
@@ -59,6 +64,11 @@ impl JanusLab {
     /// The users' namespace.
     pub fn users(&self) -> anyhow::Result<Netns> {
         Netns::existing(&format!("{}2", self.ns))
+    }
+
+    /// Its scratch directory.
+    pub fn work(&self) -> &Path {
+        self.work.path()
     }
 
     /// The admin socket.
