@@ -37,7 +37,11 @@ impl Core {
                 silent.push((id.clone(), self.is_stuck(now, room, misses)));
             }
         }
-        self.warn(now, &silent);
+        if silent.is_empty() {
+            return;
+        }
+        let rooms = self.node_rooms(now);
+        self.warn(now, &silent, rooms);
         let mut stuck: Vec<RoomId> = silent
             .into_iter()
             .filter(|(_, stuck)| *stuck)
@@ -50,8 +54,16 @@ impl Core {
         stuck.sort_by_key(|id| self.rooms.get(id).map(|r| r.progress));
         let sends = self.sources_that_send(now);
         for id in stuck {
-            self.decide(now, &id, &sends);
+            self.decide(now, &id, &sends, rooms);
         }
+    }
+
+    /// Rooms of this node as the cap counts them: live, or tripped within its window. A trip moves a room from one to the
+    /// other, so one count serves a whole pass.
+    fn node_rooms(&mut self, now: Now) -> u32 {
+        self.cap.used(now.mono, self.rules.cap_window);
+        let live = |id: &RoomId| self.rooms.get(id).is_some_and(Room::is_judged);
+        self.live().saturating_add(self.cap.gone(live))
     }
 
     fn is_stuck(&self, now: Now, room: &Room, misses: u32) -> bool {
@@ -59,10 +71,10 @@ impl Core {
         misses >= self.rules.misses && age >= self.rules.stuck_after && !room.watch.would_trip
     }
 
-    fn warn(&mut self, now: Now, silent: &[(RoomId, bool)]) {
+    fn warn(&mut self, now: Now, silent: &[(RoomId, bool)], rooms: u32) {
         for (id, _) in silent {
             if self.rooms.get(id).is_some_and(|r| !r.watch.warned) {
-                let evidence = self.evidence(now, id);
+                let evidence = self.evidence(now, id, rooms);
                 if let (Some(room), Some(evidence)) = (self.rooms.get_mut(id), evidence) {
                     room.watch.warned = true;
                     self.record(now, id, What::Warning(evidence));
@@ -86,8 +98,8 @@ impl Core {
             .testimony(now.mono, self.rules.witness_window, 2 * self.rules.heartbeat)
     }
 
-    fn decide(&mut self, now: Now, id: &RoomId, sends: &BTreeMap<Option<SourceId>, bool>) {
-        let Some(evidence) = self.evidence(now, id) else {
+    fn decide(&mut self, now: Now, id: &RoomId, sends: &BTreeMap<Option<SourceId>, bool>, rooms: u32) {
+        let Some(evidence) = self.evidence(now, id, rooms) else {
             return;
         };
         let Some(room) = self.rooms.get_mut(id) else {
@@ -147,7 +159,7 @@ impl Core {
     }
 
     fn execute(&mut self, now: Now, id: &RoomId, rule: Rule, evidence: Evidence) {
-        self.cap.count(now.mono);
+        self.cap.count(now.mono, id.clone());
         let lasts = self.rules.isolation;
         if self.rules.mode == Mode::Shadow {
             return self.would_trip(now, id, rule, evidence, lasts);
@@ -166,9 +178,8 @@ impl Core {
     }
 
     /// Everything a decision on this room stands on.
-    fn evidence(&mut self, now: Now, id: &RoomId) -> Option<Evidence> {
+    fn evidence(&mut self, now: Now, id: &RoomId, rooms: u32) -> Option<Evidence> {
         let used = self.cap.used(now.mono, self.rules.cap_window);
-        let live = self.live();
         let room = self.rooms.get(id)?;
         let (progress_at, progress) = room.progress(self.progress);
         let answered = room
@@ -185,7 +196,7 @@ impl Core {
             source_silent_for: answered.map(|t| now.mono.since(t)),
             sockets_gone: self.sockets_gone(now.mono, room.source.as_ref()),
             witness: self.testimony(now, room),
-            cap: (used, Cap::allowed(live, used, self.rules.cap_percent)),
+            cap: (used, Cap::allowed(rooms, self.rules.cap_percent)),
             mode: self.rules.mode,
         })
     }
