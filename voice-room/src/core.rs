@@ -110,6 +110,7 @@ impl Core {
 
     /// Takes one input. Collect the commands with [`Core::next_command`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.notice_gap(now);
         match input {
             Input::Request(request) => self.request(now, &request),
             Input::Client(fact) => self.client(now, &fact),
@@ -140,9 +141,7 @@ impl Core {
     /// Judges every room. Call it every second, or more often; a gap longer than two heartbeats counts as ours (a
     /// frozen process, a suspended machine), not the rooms'.
     pub fn tick(&mut self, now: Now) {
-        if now.mono.since(self.last_tick) > 2 * self.rules.heartbeat {
-            self.progress = (now.mono, Progress::TickGap);
-        }
+        self.notice_gap(now);
         self.last_tick = now.mono;
         self.end_isolations(now);
         self.retry(now);
@@ -151,6 +150,13 @@ impl Core {
         if now.mono.since(self.last_sweep) >= self.rules.heartbeat {
             self.last_sweep = now.mono;
             self.sweep(now);
+        }
+    }
+
+    /// Also before each input: what comes first after a gap must not be judged on what was seen before it.
+    fn notice_gap(&mut self, now: Now) {
+        if now.mono.since(self.last_tick) > 2 * self.rules.heartbeat {
+            self.progress = (now.mono, Progress::TickGap);
         }
     }
 
@@ -195,6 +201,11 @@ impl Core {
         });
     }
 
+    /// So long after the end of a life a listing may still speak of it.
+    fn settling(&self) -> Duration {
+        2 * self.rules.heartbeat
+    }
+
     fn live(&self) -> u32 {
         u32::try_from(self.rooms.values().filter(|r| r.is_judged()).count()).unwrap_or(u32::MAX)
     }
@@ -205,10 +216,13 @@ impl Core {
         for room in self.rooms.values_mut() {
             room.clients.retain(|_, seen| now.mono.since(*seen) < idle);
         }
-        self.rooms.retain(|_, room| {
-            let over = room.record.state == State::Destroyed && room.unstored.is_empty();
-            !over || now.mono.since(room.progress.0) < TOMBSTONE
-        });
+        let over = |room: &Room| room.record.state == State::Destroyed && room.unstored.is_empty();
+        let tombstones = self.rooms.values().filter(|r| over(r)).count();
+        let crowded = tombstones > usize::try_from(self.rules.quota).unwrap_or(usize::MAX);
+        // In a storm of short lives memory counts for more: only what `adopt` asks for is kept.
+        let kept = if crowded { self.settling() } else { TOMBSTONE };
+        self.rooms
+            .retain(|_, room| !over(room) || now.mono.since(room.progress.0) < kept);
         let used: BTreeSet<&SourceId> = self.rooms.values().filter_map(|r| r.source.as_ref()).collect();
         self.sources
             .retain(|id, source| !source.lost || used.contains(id));

@@ -44,7 +44,11 @@ impl Cause {
 impl Core {
     /// Changes the state and brings it to the store and the timeline.
     pub(super) fn transition(&mut self, now: Now, id: &RoomId, event: EventType, to: State, cause: &Cause) {
+        let shadowed = self.rooms.get(id).is_some_and(|r| r.watch.would_trip);
         if let Some(change) = self.advance(now, id, event, to, cause) {
+            if shadowed {
+                self.out(Command::Disarm { room: id.clone() });
+            }
             self.store(change.clone(), cause.reply);
             self.record_transition(&change);
         }
@@ -129,6 +133,10 @@ impl Core {
         };
         room.progress = (now.mono, Progress::Entry);
         room.watch = super::room::Watch::default();
+        if to == State::Liveing {
+            // Its host could not signal while it was isolated, and need not have while the room was closing.
+            room.host_seen = room.host_seen.map(|_| now.mono);
+        }
         Some(change)
     }
 
@@ -137,7 +145,6 @@ impl Core {
         let Some(room) = self.rooms.get_mut(&change.record.room) else {
             return;
         };
-        room.remember(change.record.op_id.clone());
         let first = room.unstored.is_empty();
         let replies = reply.into_iter().collect();
         room.unstored.push_back(Pending {

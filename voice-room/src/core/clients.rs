@@ -20,7 +20,7 @@ impl Core {
             Err(rejected) => return self.refuse(&fact.room, fact.reply, rejected),
         }
         if let (Some(to), Some(room)) = (fact.reply, self.rooms.get(&fact.room)) {
-            let result = Ok(accepted(room));
+            let result = Ok(accepted(&room.record));
             self.out(Command::Reply { to, result });
         }
     }
@@ -99,7 +99,9 @@ impl Core {
             (ClientAct::Leave, Some(State::Liveing)) => {
                 self.host_gone(now, &fact.room, &fact.actor, "host left");
             }
-            (ClientAct::Join | ClientAct::Keepalive, Some(State::GraceClosing)) if trusted => {
+            (ClientAct::Join | ClientAct::Keepalive, Some(State::GraceClosing))
+                if trusted && !self.waits_full(&fact.room) =>
+            {
                 let cause = Cause::by(fact.actor.clone(), "host came back");
                 self.transition(now, &fact.room, EventType::HostReturn, State::Liveing, &cause);
             }
@@ -108,6 +110,9 @@ impl Core {
     }
 
     fn host_gone(&mut self, now: Now, id: &RoomId, actor: &Actor, reason: &str) {
+        if self.waits_full(id) {
+            return;
+        }
         let cause = Cause::by(actor.clone(), self.with_audience(now, id, reason));
         self.transition(now, id, EventType::HostDisconnect, State::GraceClosing, &cause);
     }
@@ -133,7 +138,8 @@ impl Core {
         }
         let empty = |room: &Room| {
             let entered = now.mono.since(room.progress.0) >= self.rules.idle;
-            room.record.state == State::GraceClosing && entered && self.nobody_active(now.mono, room).is_ok()
+            let closes = room.record.state == State::GraceClosing && !room.is_full();
+            closes && entered && self.nobody_active(now.mono, room).is_ok()
         };
         let over: Vec<RoomId> = self
             .rooms

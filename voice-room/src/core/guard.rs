@@ -1,9 +1,6 @@
 //! What must hold before a request may change a state (DESIGN 3.1). Reads only; answers with a typed reason.
 
-use super::{
-    Core,
-    room::{MAX_UNSTORED, Room},
-};
+use super::{Core, room::Room};
 use crate::{
     Mono, Now, Rejected, RoomId, State,
     input::{Ask, Credential, Request},
@@ -43,6 +40,8 @@ impl Core {
             same_life(room, r)?;
             in_sequence(room, r)?;
             self.own_room(now.mono, room, &r.actor)?;
+        }
+        if let Some(room) = room {
             takes_more(room, r)?;
         }
         self.ask_permits(now, room, r)
@@ -124,16 +123,22 @@ impl Core {
         }
     }
 
-    /// Announced rooms are bounded too: twice the quota, destroyed ones not counted.
-    fn has_room_for_another(&self) -> Result<(), Rejected> {
+    /// Announced rooms are bounded too, and so are those whose end waits for the store: twice the quota.
+    pub(super) fn has_room_for_another(&self) -> Result<(), Rejected> {
         let bound = self.rules.quota.saturating_mul(2);
-        let held = self.rooms.values().filter(|r| r.state().is_some()).count();
+        let counts = |r: &&Room| r.state().is_some() || !r.unstored.is_empty();
+        let held = self.rooms.values().filter(counts).count();
         if held >= usize::try_from(bound).unwrap_or(usize::MAX) {
             return Err(Rejected::Limit(format!(
-                "{held} rooms are announced or live on this node, the most is {bound}"
+                "{held} rooms are announced, live or wait for the store on this node, the most is {bound}"
             )));
         }
         Ok(())
+    }
+
+    /// Whether no more changes of this room may wait for the store; the core's own then come later.
+    pub(super) fn waits_full(&self, id: &RoomId) -> bool {
+        self.rooms.get(id).is_some_and(Room::is_full)
     }
 
     /// No user signalling and no RTP for the idle time. Without counters, a media heartbeat stands for RTP.
@@ -200,7 +205,7 @@ fn in_sequence(room: &Room, r: &Request) -> Result<(), Rejected> {
 /// While the store is away changes wait in memory; that is bounded, except for what an operator does.
 fn takes_more(room: &Room, r: &Request) -> Result<(), Rejected> {
     let waiting = room.unstored.len();
-    if waiting >= MAX_UNSTORED && !matches!(r.actor, Actor::Operator { .. }) {
+    if room.is_full() && !matches!(r.actor, Actor::Operator { .. }) {
         return Err(Rejected::Limit(format!(
             "{waiting} changes of this room wait for the store"
         )));

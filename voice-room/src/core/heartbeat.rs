@@ -1,8 +1,8 @@
 //! Facts about media: heartbeats, lost sources, sockets, the kernel's counters, maintenance.
 
-use super::{Core, Sockets, Source, change::Cause, room::Room};
+use super::{Core, Sockets, Source, change::Cause, ports::Claim, room::Room};
 use crate::{
-    EventType, Mono, Now, Port, RoomId, SourceId, State,
+    EventType, Mono, Now, Port, Rejected, RoomId, SourceId, State,
     input::{Heartbeat, Served, Traffic},
     timeline::{Actor, Progress, What},
 };
@@ -46,12 +46,12 @@ impl Core {
 
     /// A room that its media server lists and nobody owns becomes ours.
     fn adopt(&mut self, now: Now, id: &RoomId, actor: &Actor) -> bool {
-        if let Err(rejected) = self.not_isolated(now, id).and_then(|()| self.has_quota()) {
+        if let Err(rejected) = self.may_adopt(now, id) {
             self.note(rejected.code(), id, format!("not adopted: {rejected}"));
             return false;
         }
         // A listing may be as old as the interval it comes in: right after the end of a life it speaks of that life.
-        let settling = 2 * self.rules.heartbeat;
+        let settling = self.settling();
         let just_over = |r: &Room| r.record.version.0 > 0 && now.mono.since(r.progress.0) < settling;
         if self.rooms.get(id).is_some_and(just_over) {
             return false;
@@ -59,6 +59,18 @@ impl Core {
         let cause = Cause::by(actor.clone(), "its media server lists it live and nobody owns it");
         self.begin(now, id, EventType::Adopt, State::Liveing, &cause);
         true
+    }
+
+    fn may_adopt(&self, now: Now, id: &RoomId) -> Result<(), Rejected> {
+        self.not_isolated(now, id)?;
+        self.has_quota()?;
+        self.has_room_for_another()?;
+        if self.waits_full(id) {
+            return Err(Rejected::Limit(
+                "too many of its changes wait for the store".into(),
+            ));
+        }
+        Ok(())
     }
 
     fn beat(&mut self, now: Now, id: &RoomId, source: &SourceId, served: &Served) {
@@ -87,7 +99,8 @@ impl Core {
         if watch.warned || watch.held.is_some() || watch.would_trip {
             self.record(now, id, What::Recovered);
         }
-        if created && self.has_quota().is_ok() {
+        let may_start = self.has_quota().and_then(|()| self.not_isolated(now, id));
+        if created && may_start.is_ok() && !self.waits_full(id) {
             let cause = Cause::by(Actor::Source(source.clone()), "its media server serves it");
             self.transition(now, id, EventType::StartLive, State::Liveing, &cause);
         }
@@ -110,22 +123,26 @@ impl Core {
     }
 
     pub(super) fn sockets(&mut self, now: Mono, open: &[Port]) {
-        let seen: BTreeSet<SourceId> = open
-            .iter()
-            .filter_map(|port| {
-                self.rooms
-                    .get(self.ports.get(port)?.owner.as_ref()?)?
-                    .source
-                    .clone()
-            })
-            .collect();
+        let have_ports = self.sources_of(self.ports.values());
+        let seen = self.sources_of(open.iter().filter_map(|port| self.ports.get(port)));
         for (id, source) in &mut self.sources {
             let open = seen.contains(id);
+            if !have_ports.contains(id) {
+                source.sockets = None;
+                continue;
+            }
             // A socket that was never seen cannot be missed: the media server may live in another namespace.
             if open || source.sockets.is_some() {
                 source.sockets = Some(Sockets { open, at: now });
             }
         }
+    }
+
+    /// Who serves the rooms of these ports; a port that several rooms list is a socket of each one's source.
+    fn sources_of<'a>(&self, claims: impl Iterator<Item = &'a Claim>) -> BTreeSet<SourceId> {
+        let rooms = claims.flat_map(|c| c.listed_by.iter().chain(&c.owner));
+        let sources = rooms.filter_map(|id| self.rooms.get(id)?.source.clone());
+        sources.collect()
     }
 
     /// Whether the source's sockets are gone; `None` when that is not known, or was not looked at lately.

@@ -17,7 +17,7 @@ pub(super) struct Claim {
     /// The room it is bound to.
     pub(super) owner: Option<RoomId>,
     /// Rooms that list it; more than one makes it shared.
-    listed_by: BTreeSet<RoomId>,
+    pub(super) listed_by: BTreeSet<RoomId>,
 }
 
 impl Core {
@@ -44,7 +44,9 @@ impl Core {
         for port in &listed {
             self.claim(now, id, *port, &mut changed);
         }
-        for room in changed {
+        // The room that was listed may take ports of others, so these are told first: no port is ever bound to two.
+        let itself = changed.remove(id);
+        for room in changed.into_iter().chain(itself.then(|| id.clone())) {
             self.bind(now, &room);
         }
     }
@@ -136,14 +138,18 @@ impl Core {
 
     /// Tells the kernel side which ports a room has, and keeps them in its record.
     pub(super) fn bind(&mut self, now: Now, id: &RoomId) {
+        if let Some(ports) = self.tell_ports(id) {
+            self.record(now, id, What::Ports { ports });
+        }
+    }
+
+    /// The same without an entry for `explain`.
+    pub(super) fn tell_ports(&mut self, id: &RoomId) -> Option<Vec<Port>> {
         let ports = owned(&self.ports, id);
-        let Some(room) = self
+        let room = self
             .rooms
             .get_mut(id)
-            .filter(|r| r.record.state != State::Destroyed)
-        else {
-            return;
-        };
+            .filter(|r| r.record.state != State::Destroyed)?;
         room.bound = true;
         room.record.ports.clone_from(&ports);
         let incarnation = room.record.incarnation;
@@ -152,7 +158,7 @@ impl Core {
             incarnation,
             ports: ports.clone(),
         });
-        self.record(now, id, What::Ports { ports });
+        Some(ports)
     }
 }
 

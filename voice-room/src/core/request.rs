@@ -2,12 +2,15 @@
 
 use super::{Core, change::Cause, guard::released_to, trip::Order};
 use crate::{
-    ClientId, Command, EventType, Now, Rejected, RoomId, State,
+    ClientId, Command, EventType, Now, Rejected, RoomId, RoomRecord, State,
     command::Accepted,
     input::{Ask, Credential, ReplyId, Request},
     timeline::{Progress, Rule},
 };
 use alloc::{format, string::String};
+
+/// Repeats of one request that may wait for the store at a time.
+const MAX_WAITING: usize = 256;
 
 impl Core {
     pub(super) fn request(&mut self, now: Now, r: &Request) {
@@ -34,13 +37,23 @@ impl Core {
     /// The same op_id again is answered with what it led to, not applied; if it is not stored yet, once it is.
     fn repeats(&mut self, r: &Request) -> bool {
         let Some(op) = &r.op_id else { return false };
-        let Some(room) = self.rooms.get_mut(&r.room).filter(|room| room.has_done(op)) else {
+        let Some(room) = self.rooms.get_mut(&r.room) else {
             return false;
         };
         if let Some(pending) = room.unstored.iter_mut().find(|p| p.change.record.op_id == *op) {
-            pending.replies.extend(r.reply);
-        } else if let Some(to) = r.reply {
-            let result = Ok(accepted(room));
+            if pending.replies.len() < MAX_WAITING {
+                pending.replies.extend(r.reply);
+            } else {
+                let many = format!("{MAX_WAITING} wait for the answer to this op_id, the most");
+                self.refuse(&r.room, r.reply, Rejected::Limit(many));
+            }
+            return true;
+        }
+        let Some(led_to) = room.led_to(op).cloned() else {
+            return false;
+        };
+        if let Some(to) = r.reply {
+            let result = Ok(led_to);
             self.out(Command::Reply { to, result });
         }
         true
@@ -158,8 +171,7 @@ impl Core {
     }
 }
 
-pub(super) fn accepted(room: &super::room::Room) -> Accepted {
-    let r = &room.record;
+pub(super) fn accepted(r: &RoomRecord) -> Accepted {
     Accepted {
         state: r.state,
         version: r.version,

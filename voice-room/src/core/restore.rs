@@ -68,19 +68,32 @@ impl Core {
         blocks: &BTreeMap<RoomId, FoundBlock>,
     ) {
         let id = record.room.clone();
-        // An intent counts until the record has moved past it.
-        let intent = intent.filter(|i| {
-            record.version <= i.change.record.version && record.incarnation == i.change.record.incarnation
-        });
+        // An intent counts until the record has moved past it, within its life or into a later one.
+        let at = |r: &RoomRecord| (r.incarnation, r.version);
+        let journalled = intent.is_some();
+        let intent = intent.filter(|i| at(&record) <= at(&i.change.record));
+        if journalled && intent.is_none() {
+            self.out(Command::Forget { room: id.clone() });
+        }
         let ports = record.ports.clone();
         self.rooms
             .insert(id.clone(), Room::new(record, (now.mono, Progress::AgentStart)));
         if let Some(intent) = intent {
-            return self.resume_trip(now, &id, &intent, blocks.get(&id));
+            let life = intent.change.record.incarnation;
+            let block = blocks.get(&id).filter(|b| b.incarnation == life);
+            return self.resume_trip(now, &id, &intent, block);
         }
-        match self.rooms.get(&id).map(|r| r.record.state) {
-            Some(State::Expired) => self.restore_trip(now, &id, blocks.get(&id)),
-            Some(State::Destroyed) | None => {}
+        match self
+            .rooms
+            .get(&id)
+            .map(|r| (r.record.state, r.record.incarnation))
+        {
+            Some((State::Expired, life)) => {
+                let block = blocks.get(&id).filter(|b| b.incarnation == life);
+                self.restore_trip(now, &id, block);
+            }
+            Some((State::Destroyed, _)) | None => {}
+            Some(_) if ports.is_empty() => {}
             Some(_) => self.reclaim(now, &id, &ports),
         }
     }
@@ -89,10 +102,9 @@ impl Core {
     fn resume_trip(&mut self, now: Now, id: &RoomId, intent: &Intent, block: Option<&FoundBlock>) {
         let left = remaining(now, intent);
         let change = intent.change.clone();
-        let stored = self
-            .rooms
-            .get(id)
-            .is_some_and(|r| r.record.version == change.record.version);
+        let stored = self.rooms.get(id).is_some_and(|r| {
+            r.record.op_id == change.record.op_id && r.record.version == change.record.version
+        });
         if let Some(room) = self.rooms.get_mut(id) {
             room.record = change.record.clone();
             if !stored {
@@ -170,7 +182,7 @@ impl Core {
         let released = block.is_some_and(|b| b.released);
         if deadline > now.mono && !released {
             self.reclaim(now, id, &ports);
-            self.arm(now, id);
+            self.arm(id);
             self.push_expired(id);
         }
     }
@@ -185,7 +197,13 @@ impl Core {
             self.out(Command::Disarm { room: id.clone() });
             let left = block.deadline.since(now.mono).as_secs_f32();
             let detail = format!("an armed block with {left:.0} s left had no record; lifted");
-            return self.note("unexplained_block", id, detail);
+            self.note("unexplained_block", id, detail);
+            // The same room may be under a later trip.
+            let later = |r: &Room| r.trip.as_ref().is_some_and(|t| t.deadline > now.mono);
+            if self.rooms.get(id).is_some_and(later) {
+                self.arm(id);
+            }
+            return;
         }
         if block.released {
             let release = Ask::Release {

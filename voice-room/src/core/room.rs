@@ -1,8 +1,9 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
-use super::{view::StepState, witness::Witness};
+use super::{request::accepted, view::StepState, witness::Witness};
 use crate::{
-    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, SourceId, State, Wall,
+    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, SourceId, State, Version, Wall,
+    command::Accepted,
     id::ClientId,
     input::ReplyId,
     timeline::{Actor, Hold, Progress, Rule, Step},
@@ -42,7 +43,8 @@ pub(crate) struct Room {
     pub(crate) watch: Watch,
     pub(crate) trip: Option<Trip>,
     pub(crate) unstored: VecDeque<Pending>,
-    done: VecDeque<OpId>,
+    /// The last changes the store took, and what each led to.
+    done: VecDeque<(OpId, Accepted)>,
     sequences: Vec<(Actor, u64)>,
 }
 
@@ -81,6 +83,11 @@ pub(crate) struct Pending {
 
 impl Room {
     pub(crate) fn new(record: RoomRecord, progress: Moment) -> Room {
+        let mut done = VecDeque::new();
+        if record.version > Version(0) {
+            // A record that was found stored answers the repeat of its own change.
+            done.push_back((record.op_id.clone(), accepted(&record)));
+        }
         Room {
             record,
             progress,
@@ -95,7 +102,7 @@ impl Room {
             watch: Watch::default(),
             trip: None,
             unstored: VecDeque::new(),
-            done: VecDeque::new(),
+            done,
             sequences: Vec::new(),
         }
     }
@@ -139,16 +146,21 @@ impl Room {
         };
     }
 
-    /// Whether this change was applied before.
-    pub(crate) fn has_done(&self, op: &OpId) -> bool {
-        self.done.contains(op)
+    /// What this change led to, if the store took it before.
+    pub(crate) fn led_to(&self, op: &OpId) -> Option<&Accepted> {
+        self.done.iter().find(|(o, _)| o == op).map(|(_, led_to)| led_to)
     }
 
-    pub(crate) fn remember(&mut self, op: OpId) {
+    pub(crate) fn remember(&mut self, op: OpId, led_to: Accepted) {
         if self.done.len() == MEMORY {
             self.done.pop_front();
         }
-        self.done.push_back(op);
+        self.done.push_back((op, led_to));
+    }
+
+    /// Whether more changes may wait for the store. Trips and their ends wait whatever this says.
+    pub(crate) fn is_full(&self) -> bool {
+        self.unstored.len() >= MAX_UNSTORED
     }
 
     /// The last sequence taken from `actor`.

@@ -1,18 +1,22 @@
 //! The store's answers. A conflict rebases what must not be lost (a new life, a trip and its end) and refuses the rest.
 
 use super::{
-    Core,
+    Core, Isolated,
     request::accepted,
     room::{Pending, Room},
     trip::stored_detail,
 };
 use crate::{
-    Command, EventType, Now, OpId, Rejected, RoomId, RoomRecord, State, StateChangeEvent, input::StepResult,
-    record::Committed, timeline::Step,
+    Command, EventType, Incarnation, Now, OpId, Rejected, RoomId, RoomRecord, State, StateChangeEvent,
+    input::StepResult,
+    record::Committed,
+    state::allows,
+    timeline::{Progress, Step},
 };
 use alloc::{
     format,
     string::{String, ToString},
+    vec::Vec,
 };
 use core::time::Duration;
 
@@ -50,9 +54,8 @@ impl Core {
             return;
         };
         let next = room.unstored.front().map(|p| p.change.clone());
-        let mut answer = accepted(room);
-        answer.state = done.change.record.state;
-        answer.version = done.change.record.version;
+        let answer = accepted(&done.change.record);
+        room.remember(done.change.record.op_id.clone(), answer.clone());
         for to in done.replies {
             self.out(Command::Reply {
                 to,
@@ -61,10 +64,12 @@ impl Core {
         }
         let event = &done.change.event;
         if ends_trip(event.event_type) {
-            self.out(Command::Forget { room: id.clone() });
+            self.forget(id);
         }
         if begins_trip(event.event_type) {
-            self.store_step(now, id, Ok(stored_detail(event.version)));
+            if self.trip_is(id, &event.op_id) {
+                self.store_step(now, id, Ok(stored_detail(event.version)));
+            }
         } else {
             self.out(Command::PushUpdate(told(event)));
         }
@@ -75,24 +80,60 @@ impl Core {
         let Some(front) = self.rooms.get(id).and_then(|r| r.unstored.front()) else {
             return;
         };
-        let event = front.change.event.event_type;
         let Some(current) = current else {
             // The store forgot the room; there is nothing left that this change could be of.
             return self.give_up(now, id, "the store has no record of this room");
         };
-        let fresh_life = matches!(event, EventType::Create | EventType::Adopt);
-        let over = current.state == State::Destroyed;
-        let rebase = current.epoch <= self.epoch
-            && if fresh_life {
-                over
-            } else {
-                must_not_be_lost(event) && !over
-            };
-        if rebase {
+        if current.version.next() < front.change.record.version {
+            // It took the version before this one and lost it. A version number is never used twice.
+            let behind = format!("the store fell behind: it holds version {}", current.version);
+            return self.give_up(now, id, &behind);
+        }
+        let reason = format!(
+            "{} version {} of {} is stored",
+            current.state, current.version, current.owner
+        );
+        if current.epoch <= self.epoch {
+            self.refuse_front(id, &reason);
+        }
+        if current.epoch <= self.epoch && self.fits(id, &current) {
             self.rebase(now, id, &current);
         } else {
-            self.cede(now, id, current);
+            self.give_up(now, id, &reason);
+            self.take_over(now, id, current);
+            self.note("conflict", id, reason);
         }
+    }
+
+    /// Refuses what waits before the first change that must not be lost: a new life, a trip, its end.
+    fn refuse_front(&mut self, id: &RoomId, reason: &str) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        let must = |p: &Pending| must_not_be_lost(p.change.event.event_type);
+        let refused = room.unstored.iter().position(must).unwrap_or(room.unstored.len());
+        let refused: Vec<Pending> = room.unstored.drain(..refused).collect();
+        self.refuse_pending(refused, reason);
+    }
+
+    /// Whether what waits can follow on what is stored: the state table holds each step.
+    fn fits(&self, id: &RoomId, current: &RoomRecord) -> bool {
+        let Some(room) = self.rooms.get(id) else {
+            return false;
+        };
+        let Some(front) = room.unstored.front().map(|p| &p.change) else {
+            return false;
+        };
+        // A life that the store has left behind cannot be tripped in it any more.
+        if !begins_life(front.event.event_type) && current.incarnation > front.record.incarnation {
+            return false;
+        }
+        let mut state = Some(current.state);
+        room.unstored.iter().all(|p| {
+            let (from, event) = (state, &p.change.event);
+            state = Some(event.new_state);
+            allows(from, event.event_type, event.new_state)
+        })
     }
 
     /// Puts everything that waits on top of what is stored, in the same order. No version number is used twice.
@@ -101,51 +142,82 @@ impl Core {
             return;
         };
         // A life is told apart from every earlier one, also after the clock was set back.
-        let life = room.record.incarnation;
-        let (life, moved) = if current.incarnation < life || current.state != State::Destroyed {
-            (life, false)
-        } else {
-            (current.incarnation.next(), true)
-        };
+        let begins = |p: &&Pending| begins_life(p.change.event.event_type);
+        let new_life = room.unstored.front().filter(begins);
+        let by = new_life.map_or(0, |p| {
+            let last = current.incarnation.next().0;
+            last.saturating_sub(p.change.record.incarnation.0)
+        });
+        let moved = by > 0;
         let mut version = current.version;
         let mut old_state = Some(current.state).filter(|s| *s != State::Destroyed);
         for pending in &mut room.unstored {
             version = version.next();
             let change = &mut pending.change;
+            let life = Incarnation(change.record.incarnation.0.saturating_add(by));
             (change.record.version, change.event.version) = (version, version);
             (change.record.incarnation, change.event.incarnation) = (life, life);
             change.event.old_state = old_state;
             old_state = Some(change.record.state).filter(|s| *s != State::Destroyed);
-            if let Some(trip) = room
-                .trip
-                .as_mut()
-                .filter(|t| t.change.record.op_id == change.record.op_id)
-            {
-                trip.change = change.clone();
-            }
         }
-        (room.record.version, room.record.incarnation) = (version, life);
+        room.record.version = version;
+        room.record.incarnation = Incarnation(room.record.incarnation.0.saturating_add(by));
         let next = room.unstored.front().map(|p| p.change.clone());
         self.commands.extend(next.map(Command::Commit));
         if moved {
             self.bind(now, id);
         }
+        self.rebase_trip(id, moved);
     }
 
-    /// What is stored wins: the waiting changes are refused and the stored record is taken over.
-    fn cede(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
-        let reason = format!(
-            "{} version {} of {} is stored",
-            current.state, current.version, current.owner
-        );
-        self.give_up(now, id, &reason);
+    /// The trip that waits has another version now, and perhaps another life: its steps are taken again with it.
+    fn rebase_trip(&mut self, id: &RoomId, moved: bool) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
-        if room.trip.is_none() {
-            room.record = current;
+        let Some(trip) = &mut room.trip else { return };
+        let op = &trip.change.record.op_id;
+        let Some(pending) = room.unstored.iter().find(|p| p.change.record.op_id == *op) else {
+            return;
+        };
+        trip.change = pending.change.clone();
+        let cut = trip.change.event.event_type == EventType::Stuck;
+        if cut {
+            self.retry_step(id, Step::Journal);
         }
-        self.note("conflict", id, reason);
+        if cut && moved {
+            self.retry_step(id, Step::Arm);
+        }
+        self.retry_step(id, Step::Push);
+    }
+
+    /// What is stored wins. A room that is cut stays so: only the store does not have it.
+    fn take_over(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
+        let Some(room) = self.rooms.get_mut(id).filter(|r| r.trip.is_none()) else {
+            return;
+        };
+        let ports = current.ports.clone();
+        let (state, since) = (current.state, current.since);
+        if current.incarnation == room.record.incarnation && state != State::Destroyed {
+            let ports = core::mem::take(&mut room.record.ports);
+            room.record = RoomRecord { ports, ..current };
+        } else {
+            self.retire(id);
+            let room = Room::new(current, (now.mono, Progress::Ownership));
+            self.rooms.insert(id.clone(), room);
+            if state.is_live() && !ports.is_empty() {
+                self.reclaim(now, id, &ports);
+            }
+        }
+        if state == State::Expired && !self.isolations.contains_key(id) {
+            let left = self.rules.isolation.saturating_sub(now.wall.since(since));
+            let isolated = Isolated {
+                reason: "expired by another owner".into(),
+                until: now.wall + left,
+                deadline: now.mono + left,
+            };
+            self.isolations.insert(id.clone(), isolated);
+        }
     }
 
     /// Refuses everything that waits. A trip stays in force in the kernel and here; only the store does not have it.
@@ -154,18 +226,35 @@ impl Core {
             return;
         };
         let waiting = core::mem::take(&mut room.unstored);
-        let lost_trip = waiting.iter().any(|p| begins_trip(p.change.event.event_type));
         let forgotten = waiting.iter().any(|p| ends_trip(p.change.event.event_type));
-        for to in waiting.into_iter().flat_map(|p: Pending| p.replies) {
+        let lost_trip = waiting.iter().any(|p| self.trip_is(id, &p.change.record.op_id));
+        self.refuse_pending(waiting.into(), reason);
+        if lost_trip {
+            self.store_step(now, id, Err(reason.to_string()));
+        }
+        if forgotten {
+            self.forget(id);
+        }
+    }
+
+    fn refuse_pending(&mut self, refused: Vec<Pending>, reason: &str) {
+        for to in refused.into_iter().flat_map(|p| p.replies) {
             self.out(Command::Reply {
                 to,
                 result: Err(Rejected::Conflict(reason.to_string())),
             });
         }
-        if lost_trip {
-            self.store_step(now, id, Err(reason.to_string()));
-        }
-        if forgotten {
+    }
+
+    /// Whether this change is the trip the room is under, not that of an earlier life.
+    fn trip_is(&self, id: &RoomId, op: &OpId) -> bool {
+        let trip = self.rooms.get(id).and_then(|r| r.trip.as_ref());
+        trip.is_some_and(|t| t.change.record.op_id == *op)
+    }
+
+    /// The trip is over, also for the store. A room that was tripped again meanwhile has a new intent, which stays.
+    fn forget(&mut self, id: &RoomId) {
+        if self.rooms.get(id).is_none_or(|r| r.trip.is_none()) {
             self.out(Command::Forget { room: id.clone() });
         }
     }
@@ -199,8 +288,12 @@ fn ends_trip(event: EventType) -> bool {
     matches!(event, EventType::Release | EventType::IsolationOver)
 }
 
+fn begins_life(event: EventType) -> bool {
+    matches!(event, EventType::Create | EventType::Adopt)
+}
+
 fn must_not_be_lost(event: EventType) -> bool {
-    begins_trip(event) || ends_trip(event)
+    begins_life(event) || begins_trip(event) || ends_trip(event)
 }
 
 fn told(event: &StateChangeEvent) -> crate::command::RoomUpdate {

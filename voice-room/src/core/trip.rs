@@ -103,7 +103,7 @@ impl Core {
                 until,
                 stored: false,
             }));
-            self.arm(now, id);
+            self.arm(id);
         }
         self.push_expired(id);
         self.store(change.clone(), cause.reply);
@@ -112,9 +112,9 @@ impl Core {
     }
 
     /// Arms the verdict of the trip the room is under; a room the kernel does not know yet gets its slot first.
-    pub(super) fn arm(&mut self, now: Now, id: &RoomId) {
-        if self.rooms.get(id).is_some_and(|r| !r.bound) {
-            self.bind(now, id);
+    pub(super) fn arm(&mut self, id: &RoomId) {
+        if self.rooms.get(id).is_some_and(|r| !r.bound && r.trip.is_some()) {
+            self.tell_ports(id);
         }
         let Some(room) = self.rooms.get(id) else { return };
         let Some(trip) = &room.trip else { return };
@@ -256,12 +256,8 @@ impl Core {
     }
 
     pub(super) fn end_isolations(&mut self, now: Now) {
-        let over: Vec<RoomId> = self
-            .isolations
-            .iter()
-            .filter(|(_, i)| i.deadline <= now.mono)
-            .map(|(id, _)| id.clone())
-            .collect();
+        let ended = self.isolations.iter().filter(|(_, i)| i.deadline <= now.mono);
+        let over: Vec<RoomId> = ended.map(|(id, _)| id.clone()).collect();
         for id in over {
             let mut cause = Cause::agent("the isolation is over");
             cause.isolation = IsolationChange::Clear;
@@ -303,11 +299,11 @@ impl Core {
         }
         self.commands.extend(again);
         for (id, step) in steps {
-            self.retry_step(now, &id, step);
+            self.retry_step(&id, step);
         }
     }
 
-    fn retry_step(&mut self, now: Now, id: &RoomId, step: Step) {
+    pub(super) fn retry_step(&mut self, id: &RoomId, step: Step) {
         let Some(trip) = self.rooms.get(id).and_then(|r| r.trip.as_ref()) else {
             return;
         };
@@ -320,7 +316,7 @@ impl Core {
                 until,
                 stored: false,
             })),
-            Step::Arm => self.arm(now, id),
+            Step::Arm => self.arm(id),
             Step::Push => self.push_expired(id),
             // The store's own retry is in the room's queue.
             Step::Store => {}

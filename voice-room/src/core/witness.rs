@@ -28,15 +28,17 @@ impl Witness {
             None => true,
         };
         if restarted {
+            let same_life = incarnation == self.incarnation;
             *self = Witness {
                 incarnation,
+                last_rtp: self.last_rtp.filter(|_| same_life),
                 ..Witness::default()
             };
         }
         let moved = self
             .latest
             .as_ref()
-            .is_some_and(|(_, last)| last.rtp_in + last.rtp_out < counts.rtp_in + counts.rtp_out);
+            .is_some_and(|(_, last)| last.rtp_in < counts.rtp_in || last.rtp_out < counts.rtp_out);
         if moved {
             self.last_rtp = Some(now);
         }
