@@ -1,5 +1,165 @@
 //! The only place where core and adapters meet: event → core → command → adapter → result event.
+//!
+//! One loop on a thread of its own. It waits for nothing but its queue, its clock and (at most 20 ms) the journal of a
+//! trip's intent; everything that may block runs elsewhere and answers with an input.
 
+mod clock;
+mod evidence;
+mod execute;
 pub mod handle;
+mod kill_switch;
+mod query;
+mod sample;
+mod start;
 
 pub use handle::{Handle, JoinAnswer, Message, Query, Stopped};
+pub use start::run;
+
+use crate::{
+    kernel::Kernel,
+    session::Sessions,
+    store::{RoomStore, journal::JournalHandle},
+};
+use clock::now;
+use evidence::Evidence;
+use kill_switch::KillSwitch;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use voice_room::{Core, Incarnation, Input, Mono, Port, Rejected, RoomId, command::Accepted, input::ReplyId};
+
+/// Messages taken from the queue before the clock is looked at again.
+const BUDGET: usize = 256;
+
+/// Results of commands that may wait for the driver. Each room has at most one change under way, so this is never full
+/// for long; who sends waits.
+const RESULTS: usize = 4096;
+
+/// Core and adapters, and what is under way between them.
+struct Driver {
+    core: Core,
+    kernel: Kernel,
+    sessions: Sessions,
+    store: Arc<dyn RoomStore>,
+    journal: JournalHandle,
+    evidence: Evidence,
+    kill_switch: KillSwitch,
+    heartbeat: Duration,
+    sampled: Mono,
+    replies: BTreeMap<ReplyId, oneshot::Sender<Result<Accepted, Rejected>>>,
+    last_reply: u64,
+    /// Bindings the kernel refused, tried again each heartbeat until they hold or the room ends.
+    unbound: BTreeMap<RoomId, (Incarnation, Vec<Port>)>,
+    results: mpsc::Sender<Input>,
+    tasks: TaskTracker,
+    /// Whether the store answered when last asked.
+    store_answers: bool,
+}
+
+impl Driver {
+    async fn drive(
+        &mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut results: mpsc::Receiver<Input>,
+        shutdown: CancellationToken,
+    ) {
+        let mut tick =
+            interval((self.heartbeat / 5).clamp(Duration::from_millis(50), Duration::from_secs(1)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let drops = match self.kernel.drops_fd() {
+            Ok(fd) => fd,
+            Err(error) => return tracing::error!(%error, "cannot wait for the kernel's first-drop events"),
+        };
+        self.execute().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => self.tick(),
+                Some(result) = results.recv() => self.take(result),
+                ready = drops.readable() => {
+                    self.first_drops();
+                    if let Ok(mut ready) = ready { ready.clear_ready(); }
+                }
+                message = messages.recv() => match message {
+                    Some(message) => self.message(message),
+                    None => break,
+                },
+            }
+            self.drain(&mut messages, &mut results);
+            self.execute().await;
+        }
+        self.finish(results).await;
+    }
+
+    /// Takes what is waiting already, so that a storm is one batch.
+    fn drain(&mut self, messages: &mut mpsc::Receiver<Message>, results: &mut mpsc::Receiver<Input>) {
+        for _ in 0..BUDGET {
+            let Ok(result) = results.try_recv() else { break };
+            self.take(result);
+        }
+        for _ in 0..BUDGET {
+            let Ok(message) = messages.try_recv() else { break };
+            self.message(message);
+        }
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Fact(input) => self.take(input),
+            Message::Request(mut request, waiting) => {
+                request.reply = Some(self.expect_reply(waiting));
+                self.take(Input::Request(request));
+            }
+            Message::Client(mut fact, waiting) => {
+                fact.reply = Some(self.expect_reply(waiting));
+                self.take(Input::Client(fact));
+            }
+            Message::Query(query) => self.query(query),
+        }
+    }
+
+    fn expect_reply(&mut self, waiting: oneshot::Sender<Result<Accepted, Rejected>>) -> ReplyId {
+        self.last_reply += 1;
+        let id = ReplyId(self.last_reply);
+        self.replies.insert(id, waiting);
+        id
+    }
+
+    fn take(&mut self, input: Input) {
+        if let Input::Stored { result, .. } = &input {
+            self.store_answers = result.is_ok();
+        }
+        self.core.handle(now(), input);
+    }
+
+    fn tick(&mut self) {
+        self.turn_kill_switch();
+        let due = now().mono.since(self.sampled) >= self.heartbeat;
+        if due {
+            self.sample();
+        }
+        self.core.tick(now());
+    }
+
+    /// SIGTERM: blocks stay in force in the kernel; what is under way is brought to the disk, for at most five seconds.
+    async fn finish(&mut self, mut results: mpsc::Receiver<Input>) {
+        tracing::info!("stopping; blocks stay in force until their deadlines");
+        self.tasks.close();
+        let limit = tokio::time::sleep(Duration::from_secs(5));
+        tokio::pin!(limit);
+        loop {
+            tokio::select! {
+                () = &mut limit => { tracing::warn!("not everything was stored within 5 s of stopping"); break }
+                Some(result) = results.recv() => { self.take(result); self.execute().await; }
+                () = self.tasks.wait() => break,
+            }
+        }
+        if let Err(error) = self.evidence.flush().await {
+            tracing::warn!(%error, "the last evidence was not written");
+        }
+    }
+}

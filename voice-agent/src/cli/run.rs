@@ -1,14 +1,12 @@
 //! `run`: the agent itself.
 
 use super::{Code, Failure};
-use crate::config::Config;
+use crate::{config::Config, driver};
 
-/// Runs until SIGTERM.
-#[expect(clippy::needless_pass_by_value, reason = "the driver will take it")]
+/// Runs until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> Result<String, Failure> {
-    let _ = config;
-    Err(Failure::new(
-        Code::Failed,
-        "run: the driver is not built into this version yet",
-    ))
+    match driver::run(config) {
+        Ok(()) => Ok(String::new()),
+        Err(error) => Err(Failure::new(Code::Failed, format!("run: {error:#}"))),
+    }
 }

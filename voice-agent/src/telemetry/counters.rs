@@ -1,7 +1,13 @@
 //! Counters of bad input and failures, one for each kind, for the whole process. No labels: what is counted by room
 //! belongs into the timeline. Add a line to the table to add a counter.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 macro_rules! counters {
     ($($variant:ident, $name:literal, $help:literal;)*) => {
@@ -76,6 +82,24 @@ impl Counter {
     pub fn value(self) -> u64 {
         self.cell().load(Ordering::Relaxed)
     }
+}
+
+/// What the core left out or refused on purpose, by its code.
+static NOTES: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+/// Counts one of `code`, a stable name out of the code itself.
+pub fn note(code: &'static str) {
+    *NOTES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(code)
+        .or_default() += 1;
+}
+
+/// Every code noted so far.
+pub fn notes() -> Vec<(&'static str, u64)> {
+    let notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    notes.iter().map(|(code, n)| (*code, *n)).collect()
 }
 
 /// Every counter now.

@@ -3,10 +3,7 @@
 
 use super::{count_unreadable, stopping};
 use crate::{
-    driver::{
-        Handle,
-        handle::{self, Stopped},
-    },
+    driver::{Handle, handle::Stopped},
     proto::v1::{
         ClientEvent, ExpiredAck, Keepalive as Beat, KeepaliveKind, MediaHeartbeat, PeerMessage, RoomEvent,
         agent_message, peer_message::Message,
@@ -24,14 +21,11 @@ use crate::{
     telemetry::Counter,
 };
 use futures::{
-    FutureExt,
     future::BoxFuture,
     stream::{FuturesUnordered, StreamExt},
 };
-use tokio::{
-    task::coop::consume_budget,
-    time::{Instant, sleep_until},
-};
+use std::task::Poll;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::Stream;
 use tonic::Status;
 use voice_room::{
@@ -89,7 +83,6 @@ impl<'s> Talk<'s> {
         S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
     {
         loop {
-            consume_budget().await;
             tokio::select! {
                 biased;
                 Some(answer) = self.waiting.next() => self.answer(answer)?,
@@ -111,8 +104,8 @@ impl<'s> Talk<'s> {
 
     async fn take(&mut self, message: PeerMessage) -> Result<(), Status> {
         match message.message {
-            Some(Message::RoomEvent(event)) => self.room_event(event).await,
-            Some(Message::ClientEvent(event)) => self.client_event(&event).await,
+            Some(Message::RoomEvent(event)) => self.room_event(event),
+            Some(Message::ClientEvent(event)) => self.client_event(&event),
             Some(Message::MediaHeartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(Message::ExpiredAck(ack)) => self.ack(&ack).await,
             Some(Message::Keepalive(beat)) => self.beat(beat),
@@ -124,24 +117,29 @@ impl<'s> Talk<'s> {
         }
     }
 
-    async fn room_event(&mut self, event: RoomEvent) -> Result<(), Status> {
+    fn room_event(&mut self, event: RoomEvent) -> Result<(), Status> {
         let request_id = event.request_id;
         let request = translate::room_event(self.info, event)
             .and_then(|request| self.fits(&request.room, &Because::Named).map(|()| request));
         match request {
-            Ok(request) => self.request(request_id, request).await,
+            Ok(request) => self.request(request_id, request),
             Err(refusal) => self.refuse(request_id, refusal),
         }
     }
 
-    async fn request(&mut self, request_id: u64, request: Request) -> Result<(), Status> {
-        let room = request.room.clone();
-        let answer = self.handle.send_request(request).await.map_err(stopping)?;
-        self.wait_for(request_id, room, Some(Because::Named), answer);
-        Ok(())
+    fn request(&mut self, request_id: u64, request: Request) -> Result<(), Status> {
+        let handle = self.handle.clone();
+        self.wait_for(async move {
+            Answer {
+                request_id,
+                room: request.room.clone(),
+                because: Some(Because::Named),
+                result: handle.request(request).await,
+            }
+        })
     }
 
-    async fn client_event(&mut self, event: &ClientEvent) -> Result<(), Status> {
+    fn client_event(&mut self, event: &ClientEvent) -> Result<(), Status> {
         let fact = match translate::client_event(self.info, event) {
             Ok(fact) => fact,
             Err(refusal) => return self.refuse(event.request_id, refusal),
@@ -156,33 +154,34 @@ impl<'s> Talk<'s> {
         };
         let fits = because.as_ref().map_or(Ok(()), |b| self.fits(&fact.room, b));
         match fits {
-            Ok(()) => self.client(event.request_id, because, fact).await,
+            Ok(()) => self.client(event.request_id, because, fact),
             Err(refusal) => self.refuse(event.request_id, refusal),
         }
     }
 
-    async fn client(
-        &mut self,
-        request_id: u64,
-        because: Option<Because>,
-        fact: ClientFact,
-    ) -> Result<(), Status> {
-        let room = fact.room.clone();
-        let answer = self.handle.send_client(fact).await.map_err(stopping)?;
-        self.wait_for(request_id, room, because, answer);
-        Ok(())
-    }
-
-    fn wait_for(&self, request_id: u64, room: RoomId, because: Option<Because>, answer: handle::Answer) {
-        let answer = async move {
+    fn client(&mut self, request_id: u64, because: Option<Because>, fact: ClientFact) -> Result<(), Status> {
+        let handle = self.handle.clone();
+        self.wait_for(async move {
             Answer {
                 request_id,
-                room,
+                room: fact.room.clone(),
                 because,
-                result: answer.await.map_err(|_| Stopped),
+                result: handle.client(fact).await,
             }
-        };
-        self.waiting.push(answer.boxed());
+        })
+    }
+
+    /// Polled once here, so that requests enter the driver's queue in the order they came.
+    fn wait_for(&mut self, answer: impl Future<Output = Answer> + Send + 'static) -> Result<(), Status> {
+        let mut answer: BoxFuture<'static, Answer> = Box::pin(answer);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match answer.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => self.answer(answer),
+            Poll::Pending => {
+                self.waiting.push(answer);
+                Ok(())
+            }
+        }
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), Status> {

@@ -1,0 +1,183 @@
+//! Carries out the core's commands, in order. What can fail answers with an input; nothing fails in silence.
+
+use super::{Driver, clock::now};
+use crate::{kernel::Armed, store::StoreError, telemetry::counters};
+use futures::future::join_all;
+use std::time::Duration;
+use voice_room::{
+    Change, Command, Incarnation, Input, Mono, Port, RoomId,
+    input::{Intent, StepResult},
+    timeline::Step,
+};
+
+/// How long arming waits for the journal. Longer would let a slow disk delay the cut; the intent follows then.
+const JOURNAL_WAIT: Duration = Duration::from_millis(20);
+
+impl Driver {
+    /// Carries out everything the core asks for, and what its results ask for in turn.
+    pub(super) async fn execute(&mut self) {
+        loop {
+            let commands: Vec<Command> = std::iter::from_fn(|| self.core.next_command()).collect();
+            if commands.is_empty() {
+                return;
+            }
+            self.write_intents(&commands).await;
+            self.forget_intents(&commands).await;
+            for command in commands {
+                self.carry_out(command);
+            }
+            self.evidence.send(&self.tasks, &self.results);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Journal(_) | Command::Forget { .. } => {} // brought to the journal with the others of the batch
+            Command::Bind {
+                room,
+                incarnation,
+                ports,
+            } => self.bind(room, incarnation, ports),
+            Command::Unbind { room } => {
+                self.unbound.remove(&room);
+                self.kernel.unbind(&room);
+            }
+            Command::Arm {
+                room,
+                incarnation,
+                shadow,
+                deadline,
+            } => self.arm(room, incarnation, shadow, deadline),
+            Command::Disarm { room } => self.kernel.disarm(&room),
+            Command::PushExpired(expired) => {
+                let result = self.sessions.expired(&expired);
+                self.step(expired.room, expired.incarnation, Step::Push, None, result);
+            }
+            Command::PushRestored(update) => self.sessions.restored(&update),
+            Command::PushUpdate(update) => self.sessions.update(&update),
+            Command::Commit(change) => self.commit(change),
+            Command::Record(entry) => self.evidence.keep(entry),
+            Command::Note { code, room, detail } => {
+                counters::note(code);
+                tracing::info!(code, %room, detail);
+            }
+            Command::Reply { to, result } => {
+                if let Some(waiting) = self.replies.remove(&to) {
+                    // Who asked may be gone; the change stands all the same.
+                    drop(waiting.send(result));
+                }
+            }
+        }
+    }
+
+    /// Journals the intents of all trips of a batch before any of them is armed.
+    async fn write_intents(&mut self, commands: &[Command]) {
+        let intent = |c: &Command| {
+            if let Command::Journal(intent) = c {
+                Some(intent.clone())
+            } else {
+                None
+            }
+        };
+        let intents: Vec<Intent> = commands.iter().filter_map(intent).collect();
+        if intents.is_empty() {
+            return;
+        }
+        let of: Vec<(RoomId, Incarnation)> = intents
+            .iter()
+            .map(|i| (i.change.record.room.clone(), i.change.record.incarnation))
+            .collect();
+        let written = tokio::time::timeout(JOURNAL_WAIT, self.journal.put_all(intents)).await;
+        let result = match written {
+            Ok(Ok(())) => Ok("intent written".to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!(
+                "not written within {} ms; armed without it",
+                JOURNAL_WAIT.as_millis()
+            )),
+        };
+        for (room, incarnation) in of {
+            self.step(room, incarnation, Step::Journal, None, result.clone());
+        }
+    }
+
+    /// Waited for like the writing, so that a forgotten intent can never take a later one with it.
+    async fn forget_intents(&mut self, commands: &[Command]) {
+        let room = |c: &Command| {
+            if let Command::Forget { room } = c {
+                Some(room.clone())
+            } else {
+                None
+            }
+        };
+        let over = commands
+            .iter()
+            .filter_map(room)
+            .map(|room| self.journal.forget(room));
+        let forgotten = tokio::time::timeout(JOURNAL_WAIT, join_all(over)).await;
+        if !forgotten.is_ok_and(|all| all.iter().all(Result::is_ok)) {
+            // Harmless: at the next start the record has moved past it.
+            tracing::warn!("the intents of ended trips may stay in the journal");
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        room: RoomId,
+        incarnation: Incarnation,
+        step: Step,
+        at: Option<Mono>,
+        result: Result<String, String>,
+    ) {
+        if let Err(problem) = &result {
+            tracing::error!(%room, step = step.name(), problem, "a step of a trip failed; it is tried again");
+        }
+        self.core.handle(
+            now(),
+            Input::Step(StepResult {
+                room,
+                incarnation,
+                step,
+                at,
+                result,
+            }),
+        );
+    }
+
+    pub(super) fn bind(&mut self, room: RoomId, incarnation: Incarnation, ports: Vec<Port>) {
+        if let Err(error) = self.kernel.bind(&room, incarnation, &ports) {
+            counters::note("bind_failed");
+            tracing::error!(%room, %error, "the room's ports are not bound: it has no witness and cannot be cut");
+            self.unbound.insert(room, (incarnation, ports));
+        } else {
+            self.unbound.remove(&room);
+        }
+    }
+
+    fn arm(&mut self, room: RoomId, incarnation: Incarnation, shadow: bool, deadline: Mono) {
+        let armed = self.kernel.arm(&room, incarnation, shadow, deadline);
+        let at = armed.as_ref().ok().map(|a| a.at);
+        let result = match armed {
+            Ok(Armed { ports: 0, .. }) => Ok("cut: nothing bound".to_string()),
+            Ok(Armed { ports, .. }) => Ok(format!("{ports} ports")),
+            Err(error) => Err(error.to_string()),
+        };
+        if shadow {
+            if let Err(problem) = result {
+                tracing::error!(%room, problem, "shadow verdict not armed: would-drops are not counted");
+            }
+            return;
+        }
+        self.step(room, incarnation, Step::Arm, at, result);
+    }
+
+    fn commit(&mut self, change: Change) {
+        let (store, results) = (self.store.clone(), self.results.clone());
+        let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
+        self.tasks.spawn(async move {
+            let result = store.commit(change).await.map_err(|e: StoreError| e.to_string());
+            // The driver ends only after these tasks.
+            drop(results.send(Input::Stored { room, op_id, result }).await);
+        });
+    }
+}

@@ -1,0 +1,31 @@
+//! Answers to questions. Who asked may be gone; then nobody hears the answer, which is no error.
+
+use super::{Driver, JoinAnswer, Query, clock::now};
+
+impl Driver {
+    pub(super) fn query(&mut self, query: Query) {
+        match query {
+            Query::Rooms(to) => drop(to.send(self.core.views(now()))),
+            Query::Room(room, to) => drop(to.send(self.core.view(&room, now()))),
+            Query::Isolations(to) => drop(to.send(self.core.isolations(now()))),
+            Query::Kernel(to) => drop(to.send(self.kernel.status())),
+            Query::KillSwitch(on, actor, to) => {
+                tracing::warn!(on, %actor, "kill switch by command");
+                drop(to.send(self.set_kill_switch(on)));
+            }
+            Query::CheckJoin(room, to) => {
+                let isolation = self.core.isolation(&room, now());
+                let refused = isolation.map(|(isolation, left)| (isolation.reason, left));
+                drop(to.send(JoinAnswer {
+                    refused,
+                    authoritative: self.store_answers,
+                }));
+            }
+            Query::Explain(room, to) => {
+                let journal = self.journal.clone();
+                self.tasks
+                    .spawn(async move { drop(to.send(journal.timeline(room).await)) });
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Once a heartbeat: the kernel's counters, sockets, releases by map; and desired against actual state.
+
+use super::{Driver, clock::now};
+use voice_room::{
+    Input, RoomId,
+    input::{Ask, Request},
+    timeline::Actor,
+};
+
+impl Driver {
+    pub(super) fn sample(&mut self) {
+        self.sampled = now().mono;
+        for repair in self.kernel.reconcile() {
+            tracing::warn!(%repair, "the kernel side was not as it should be");
+        }
+        self.bind_again();
+        match self.kernel.traffic() {
+            Ok(traffic) => self.take(Input::Traffic(traffic)),
+            Err(error) => {
+                tracing::warn!(%error, "no kernel counters; rooms have no witness while this lasts");
+            }
+        }
+        match self.kernel.sockets() {
+            Ok(ports) => self.take(Input::Sockets(ports)),
+            Err(error) => {
+                tracing::debug!(%error, "cannot list UDP sockets; a silent media server is judged without them");
+            }
+        }
+        for room in self.kernel.released() {
+            self.take(Input::Request(release_by_map(room)));
+        }
+    }
+
+    fn bind_again(&mut self) {
+        for (room, (incarnation, ports)) in std::mem::take(&mut self.unbound) {
+            self.bind(room, incarnation, ports);
+        }
+    }
+
+    pub(super) fn first_drops(&mut self) {
+        for drop in self.kernel.first_drops() {
+            let (room, deadline, ingress, at) = (drop.room, drop.deadline, drop.ingress, drop.at);
+            self.take(Input::FirstDrop {
+                room,
+                deadline,
+                ingress,
+                at,
+            });
+        }
+    }
+}
+
+fn release_by_map(room: RoomId) -> Request {
+    Request {
+        room,
+        ask: Ask::Release {
+            reason: "released through the pinned maps".into(),
+        },
+        actor: Actor::Operator { uid: None },
+        op_id: None,
+        incarnation: None,
+        sequence: None,
+        trace_id: None,
+        reply: None,
+    }
+}

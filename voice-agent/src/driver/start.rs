@@ -1,0 +1,252 @@
+//! Puts the agent together, runs it until SIGTERM or SIGINT, and takes it apart again.
+
+use super::{
+    Driver, Handle, RESULTS, clock::now, evidence::Evidence, handle::Message, kill_switch::KillSwitch,
+};
+use crate::{
+    api::{self, About},
+    config::Config,
+    kernel::{self, Kernel},
+    lock::AgentLock,
+    media,
+    registry::local::LocalRegistry,
+    session::Sessions,
+    store::{RoomStore, Stored, embedded::Embedded, journal::JournalHandle},
+    telemetry,
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, thread, time::Duration,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use voice_room::{Core, Epoch, Mono, input::Restored};
+
+/// Facts, wishes and questions that may wait for the driver; who sends more waits.
+const QUEUE: usize = 8192;
+
+/// How long adapters may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// Another agent runs here, or a part could not be started; the message says which and what to do.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::logs::init(&config.log)?;
+    make_run_dir(&config.paths.run)?;
+    let _lock = AgentLock::acquire(&config.paths)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    runtime.block_on(agent(config))
+}
+
+fn make_run_dir(run: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(run);
+    made.with_context(|| format!("cannot make paths.run {}", run.display()))
+}
+
+async fn agent(config: Config) -> anyhow::Result<()> {
+    let parts = Parts::start(&config).await?;
+    let listen = config.session.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on session.listen {listen}"))?;
+    let (handle, messages) = Handle::new(QUEUE);
+    let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
+    let mut adapters = start_adapters(&config, &parts.sessions, &handle, listener, &stop_adapters);
+    let driver = spawn_driver(parts, messages, stop_driver.clone())?;
+    drop(handle);
+    tracing::info!(node = %config.node, mode = ?config.rules.mode, %listen, "voice-agent runs");
+
+    let ended = tokio::select! {
+        stopped = told_to_stop() => stopped,
+        Some(ended) = adapters.join_next() => ended.context("an adapter's task")?.and(Err(anyhow::anyhow!("an adapter ended by itself"))),
+        () = wait_for(&driver) => Err(anyhow::anyhow!("the driver ended by itself")),
+    };
+    stop_adapters.cancel();
+    let goodbye = async { while adapters.join_next().await.is_some() {} };
+    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::warn!("an adapter did not end within {} s", GOODBYE.as_secs());
+    }
+    stop_driver.cancel();
+    wait_for(&driver).await;
+    driver
+        .join()
+        .map_err(|_| anyhow::anyhow!("the driver panicked; blocks stay in force until their deadlines"))?;
+    ended
+}
+
+/// What the driver works with.
+struct Parts {
+    core: Core,
+    kernel: Kernel,
+    sessions: Sessions,
+    store: Arc<Embedded>,
+    journal: JournalHandle,
+    kill_switch: KillSwitch,
+    heartbeat: Duration,
+}
+
+impl Parts {
+    async fn start(config: &Config) -> anyhow::Result<Parts> {
+        let store = Arc::new(Embedded::open(&config.paths.state.join("rooms"))?);
+        let journal = JournalHandle::open(&config.paths.state.join("journal"))?;
+        let stored = store.load().await.context("cannot read the store")?;
+        let epoch = LocalRegistry::claim(&journal, &stored)
+            .await
+            .context("cannot claim an epoch")?;
+        let (kernel, found) = Kernel::start(&config.kernel, &config.paths)?;
+        for line in &found.report {
+            tracing::info!("kernel: {line}");
+        }
+        let restored = restored(stored, &journal, found).await?;
+        let core = Core::new(config.node.clone(), epoch, config.rules.clone(), restored, now());
+        let sessions = Sessions::new(
+            config.node.clone(),
+            epoch,
+            config.kernel.ports.clone(),
+            &config.session,
+        );
+        let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
+        report(&core, epoch);
+        Ok(Parts {
+            core,
+            kernel,
+            sessions,
+            store,
+            journal,
+            kill_switch,
+            heartbeat: config.rules.heartbeat,
+        })
+    }
+}
+
+/// What store, journal and pinned maps hold.
+async fn restored(stored: Stored, journal: &JournalHandle, found: kernel::Found) -> anyhow::Result<Restored> {
+    let journalled = journal.intents().await.context("cannot read the journal")?;
+    for damaged in stored.damaged.iter().chain(&journalled.damaged) {
+        tracing::error!(%damaged, "left as it is");
+    }
+    let intents = journalled.intents;
+    Ok(Restored {
+        rooms: stored.rooms,
+        isolations: stored.isolations,
+        intents,
+        blocks: found.blocks,
+    })
+}
+
+fn report(core: &Core, epoch: Epoch) {
+    let rooms = voice_room::State::ALL
+        .map(|s| format!("{s}: {}", core.count(s)))
+        .join(", ");
+    let isolated = core.isolations(now()).len();
+    tracing::info!(%epoch, isolated, "restored {rooms}");
+}
+
+/// The driver has a thread and a runtime of its own, so that nothing else can keep it from its clock.
+fn spawn_driver(
+    parts: Parts,
+    messages: mpsc::Receiver<Message>,
+    stop: CancellationToken,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let thread = thread::Builder::new().name("driver".into());
+    let body = move || runtime.block_on(drive(parts, messages, stop));
+    thread.spawn(body).context("cannot start the driver's thread")
+}
+
+async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: CancellationToken) {
+    let Parts {
+        core,
+        kernel,
+        sessions,
+        store,
+        journal,
+        kill_switch,
+        heartbeat,
+    } = parts;
+    let (results, answers) = mpsc::channel(RESULTS);
+    let mut driver = Driver {
+        core,
+        kernel,
+        sessions,
+        store: store.clone(),
+        journal: journal.clone(),
+        evidence: Evidence::new(journal.clone()),
+        kill_switch,
+        heartbeat,
+        sampled: Mono(0),
+        replies: BTreeMap::new(),
+        last_reply: 0,
+        unbound: BTreeMap::new(),
+        results,
+        tasks: TaskTracker::new(),
+        store_answers: true,
+    };
+    driver.drive(messages, answers, stop).await;
+    if let Err(error) = store.close().await.and(journal.close().await) {
+        tracing::warn!(%error, "a database was not closed in order; it recovers at the next start");
+    }
+}
+
+fn start_adapters(
+    config: &Config,
+    sessions: &Sessions,
+    handle: &Handle,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) -> JoinSet<anyhow::Result<()>> {
+    let mut tasks = JoinSet::new();
+    let serving = sessions.clone().serve(handle.clone(), listener, stop.clone());
+    tasks.spawn(async move { serving.await.context("session listener") });
+    let socket = config.paths.run.join(api::SOCKET);
+    let about = About {
+        node: config.node.clone(),
+        instance: config.instance.clone(),
+        mode: config.rules.mode,
+        started: now().wall,
+    };
+    let (admin, peers, stop_admin) = (handle.clone(), sessions.clone(), stop.clone());
+    tasks.spawn(async move {
+        api::serve(&socket, admin, peers, about, stop_admin)
+            .await
+            .context("admin service")
+    });
+    if let Some(janus) = config.janus.clone() {
+        let (heartbeat, ports) = (config.rules.heartbeat, config.kernel.ports.clone());
+        let (handle, stop) = (handle.clone(), stop.clone());
+        tasks.spawn(async move {
+            media::janus::run(janus, heartbeat, ports, handle, stop).await;
+            Ok(())
+        });
+    }
+    tasks
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = term.recv() => tracing::info!("SIGTERM"),
+        _ = int.recv() => tracing::info!("SIGINT"),
+    }
+    Ok(())
+}
+
+/// Until the thread has ended. Looked at ten times a second: it ends once in an agent's life.
+async fn wait_for(thread: &thread::JoinHandle<()>) {
+    while !thread.is_finished() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
