@@ -44,8 +44,9 @@ pub trait Tables {
     fn slot(&self, port: u16) -> u32;
     /// The room in a slot; `None` for a slot that does not exist.
     fn room(&self, slot: u32) -> Option<Room>;
-    /// CLOCK_MONOTONIC, ns. Asked only when the room is armed: a clock costs more than all the rest.
-    fn now(&self) -> u64;
+    /// CLOCK_MONOTONIC, ns, exact enough to tell whether `deadline` has come. Asked only when the room is armed: a
+    /// clock costs more than all the rest.
+    fn now(&self, deadline: u64) -> u64;
 }
 
 /// A packet of a bound room.
@@ -88,7 +89,7 @@ where
     Ok(Bound {
         slot,
         class: packet::class(frame, &udp),
-        verdict: verdict(&room, || tables.now()),
+        verdict: verdict(&room, || tables.now(room.deadline)),
         room,
     })
 }
