@@ -130,10 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_refuses_at_once() {
         let (queue, _go) = hung(2);
-        let waiting = [
-            queue.ask(WITHIN, |answer| answer),
-            queue.ask(WITHIN, |answer| answer),
-        ];
+        let waiting = [WITHIN; 2].map(|within| queue.ask(within, |answer| answer));
         let begin = Instant::now();
         let refused = queue.ask(WITHIN, |answer| answer).await.unwrap_err();
         assert_eq!(begin.elapsed(), Duration::ZERO);
