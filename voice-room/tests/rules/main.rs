@@ -1,0 +1,17 @@
+//! The rules of DESIGN 3 as scenarios and as properties over any sequence of inputs.
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on fails, and reads better with values"
+)]
+
+mod bounds;
+mod lives;
+mod ports;
+mod restart;
+mod steps;
+mod store;
+mod stuck;
+mod table;
+mod witness;
+mod world;

@@ -1,0 +1,321 @@
+//! A start: what store, journal and pinned maps say becomes rooms, blocks and isolations again.
+
+use crate::world::*;
+use voice_room::{
+    Change, Command, Epoch, EventType, Incarnation, Isolation, Mono, Port, RoomRecord, Rules, State, Version,
+    Wall,
+    core::StepState,
+    input::{Ask, FoundBlock, Intent, Restored},
+    timeline::{Progress, Step},
+};
+
+/// A trip made by an agent that then died: its intent, and the record before it.
+fn trip() -> (Intent, RoomRecord) {
+    let mut w = World::live(Rules::default(), &["r"]);
+    w.answers = false;
+    let commands = w.block("r");
+    let Command::Journal(mut intent) = commands[0].clone() else {
+        panic!("{commands:?}")
+    };
+    intent.deadline = start().mono + secs(200);
+    intent.until = start().wall + secs(200);
+    let before = RoomRecord {
+        state: State::Liveing,
+        version: Version(1),
+        op_id: op("adopt"),
+        epoch: Epoch { era: 0, revision: 6 },
+        ..intent.change.record.clone()
+    };
+    (intent, before)
+}
+
+fn block(intent: &Intent) -> FoundBlock {
+    FoundBlock {
+        room: room("r"),
+        incarnation: intent.change.record.incarnation,
+        deadline: intent.deadline,
+        released: false,
+    }
+}
+
+fn isolation(intent: &Intent) -> Isolation {
+    Isolation {
+        room: room("r"),
+        reason: "stuck".into(),
+        until: intent.until,
+    }
+}
+
+fn begin(found: Restored) -> (World, Vec<Command>) {
+    let mut w = World::restored(Rules::default(), found);
+    let commands = w.settle();
+    (w, commands)
+}
+
+fn armed(commands: &[Command]) -> Option<Mono> {
+    commands.iter().find_map(|c| match c {
+        Command::Arm {
+            deadline,
+            shadow: false,
+            ..
+        } => Some(*deadline),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_trip_the_store_does_not_have_goes_on_with_its_deadline_and_is_stored() {
+    let (intent, before) = trip();
+    let blocks = vec![block(&intent)];
+    let found = Restored {
+        rooms: vec![before],
+        intents: vec![intent.clone()],
+        blocks,
+        ..Restored::default()
+    };
+    let (mut w, commands) = begin(found);
+    assert_eq!(armed(&commands), Some(intent.deadline));
+    assert!(kinds(&commands).contains(&"push expired") && !kinds(&commands).contains(&"disarm"));
+    assert_eq!(w.state("r"), Some(State::Expired));
+    assert_eq!(commits(&w.pass(1)), [intent.change]);
+    assert_eq!(w.core.isolation(&room("r"), w.now).unwrap().1, secs(199));
+    w.pass(199);
+    assert_eq!(w.state("r"), Some(State::Destroyed));
+}
+
+#[test]
+fn a_trip_the_store_has_is_not_stored_again() {
+    let (intent, _) = trip();
+    let record = intent.change.record.clone();
+    let found = Restored {
+        rooms: vec![record],
+        isolations: vec![isolation(&intent)],
+        intents: vec![intent.clone()],
+        blocks: vec![block(&intent)],
+    };
+    let (mut w, commands) = begin(found);
+    assert_eq!(armed(&commands), Some(intent.deadline));
+    assert_eq!(commits(&w.pass(5)), []);
+    let steps = w.view("r").block.unwrap().steps;
+    assert!(steps.contains(&(Step::Store, StepState::Done("found at start".into()))));
+}
+
+#[test]
+fn an_intent_the_record_has_moved_past_is_forgotten() {
+    let (intent, before) = trip();
+    let record = RoomRecord {
+        version: Version(9),
+        ..before
+    };
+    let found = Restored {
+        rooms: vec![record],
+        intents: vec![intent],
+        ..Restored::default()
+    };
+    let (w, commands) = begin(found);
+    assert_eq!((w.state("r"), armed(&commands)), (Some(State::Liveing), None));
+    assert!(commands.contains(&Command::Forget { room: room("r") }));
+}
+
+#[test]
+fn the_intent_of_a_life_the_store_never_saw_counts() {
+    let (intent, before) = trip();
+    let record = RoomRecord {
+        state: State::Destroyed,
+        incarnation: Incarnation(3),
+        version: Version(8),
+        ..before
+    };
+    for rooms in [vec![record], vec![]] {
+        let intents = vec![intent.clone()];
+        let (w, commands) = begin(Restored {
+            rooms,
+            intents,
+            blocks: vec![block(&intent)],
+            ..Restored::default()
+        });
+        assert_eq!(
+            (w.state("r"), armed(&commands)),
+            (Some(State::Expired), Some(intent.deadline))
+        );
+    }
+}
+
+#[test]
+fn an_expired_record_without_an_intent_lasts_as_its_isolation_says() {
+    let (intent, _) = trip();
+    let rooms = vec![intent.change.record.clone()];
+    let isolations = vec![isolation(&intent)];
+    let (w, commands) = begin(Restored {
+        rooms: rooms.clone(),
+        isolations,
+        ..Restored::default()
+    });
+    assert_eq!(armed(&commands), Some(start().mono + secs(200)));
+    assert_eq!(w.view("r").block.unwrap().reason, "stuck");
+
+    let (mut w, commands) = begin(Restored {
+        rooms,
+        ..Restored::default()
+    });
+    assert_eq!(
+        armed(&commands),
+        None,
+        "without isolation, block or intent it is over"
+    );
+    w.pass(1);
+    assert_eq!(w.state("r"), Some(State::Destroyed));
+}
+
+#[test]
+fn a_block_that_nothing_explains_is_lifted() {
+    let (intent, before) = trip();
+    for rooms in [vec![], vec![before]] {
+        let (_, commands) = begin(Restored {
+            rooms,
+            blocks: vec![block(&intent)],
+            ..Restored::default()
+        });
+        assert!(commands.contains(&Command::Disarm { room: room("r") }));
+        assert_eq!(armed(&commands), None);
+    }
+}
+
+#[test]
+fn the_block_of_another_life_is_lifted_and_does_not_set_the_deadline() {
+    let (intent, before) = trip();
+    let old = FoundBlock {
+        incarnation: Incarnation(3),
+        deadline: start().mono + secs(5),
+        ..block(&intent)
+    };
+    let found = Restored {
+        rooms: vec![before],
+        intents: vec![intent.clone()],
+        blocks: vec![old],
+        ..Restored::default()
+    };
+    let (_, commands) = begin(found);
+    let last = kinds(&commands)
+        .into_iter()
+        .rfind(|k| ["arm", "disarm"].contains(k));
+    assert_eq!((armed(&commands), last), (Some(intent.deadline), Some("arm")));
+}
+
+#[test]
+fn a_block_the_cli_released_while_the_agent_was_away_is_released() {
+    let (intent, before) = trip();
+    let blocks = vec![FoundBlock {
+        released: true,
+        ..block(&intent)
+    }];
+    let found = Restored {
+        rooms: vec![before],
+        intents: vec![intent],
+        blocks,
+        ..Restored::default()
+    };
+    let (mut w, commands) = begin(found);
+    assert_eq!(armed(&commands), None);
+    assert_eq!(w.state("r"), Some(State::Destroyed));
+    assert_eq!(w.core.isolation(&room("r"), w.now), None);
+    let events: Vec<_> = [commands, w.pass(2)]
+        .iter()
+        .flat_map(|c| commits(c))
+        .map(|c| c.event.event_type)
+        .collect();
+    assert_eq!(events, [EventType::Stuck, EventType::Release]);
+}
+
+#[test]
+fn of_another_boots_clock_and_a_clock_that_was_set_the_nearer_end_counts() {
+    for (mono, wall, left) in [(900_000, 50, 50), (40, 900_000, 40)] {
+        let (mut intent, before) = trip();
+        intent.deadline = start().mono + secs(mono);
+        intent.until = start().wall + secs(wall);
+        let found = Restored {
+            rooms: vec![before],
+            intents: vec![intent],
+            ..Restored::default()
+        };
+        let (mut w, commands) = begin(found);
+        assert_eq!(armed(&commands), Some(start().mono + secs(left)));
+        w.pass(left);
+        assert_eq!(w.state("r"), Some(State::Destroyed));
+    }
+}
+
+#[test]
+fn a_trip_that_ended_while_the_agent_was_away_is_over() {
+    let (mut intent, before) = trip();
+    intent.until = Wall(start().wall.0 - 1);
+    let found = Restored {
+        rooms: vec![before],
+        intents: vec![intent],
+        ..Restored::default()
+    };
+    let (mut w, commands) = begin(found);
+    assert_eq!(armed(&commands), None);
+    let commands = w.pass(2);
+    assert!(commands.contains(&Command::Forget { room: room("r") }));
+    assert_eq!(w.state("r"), Some(State::Destroyed));
+}
+
+#[test]
+fn live_rooms_are_bound_again_and_the_start_is_their_progress() {
+    let (_, before) = trip();
+    let (mut w, commands) = begin(Restored {
+        rooms: vec![before],
+        ..Restored::default()
+    });
+    assert!(
+        commands
+            .iter()
+            .any(|c| matches!(c, Command::Bind { ports, .. } if *ports == [Port(50_000)]))
+    );
+    assert_eq!(
+        (w.view("r").progress, w.view("r").progress_age),
+        (Progress::AgentStart, secs(0))
+    );
+    assert_eq!(trips(&w.pass(89)), []);
+    assert_eq!(trips(&w.pass(1)).len(), 1);
+}
+
+#[test]
+fn an_isolation_without_a_room_goes_on_and_an_ended_one_does_not() {
+    for (left, refused) in [(100, true), (0, false)] {
+        let until = start().wall + secs(left);
+        let isolations = vec![Isolation {
+            room: room("r"),
+            reason: "stuck".into(),
+            until,
+        }];
+        let (mut w, _) = begin(Restored {
+            isolations,
+            ..Restored::default()
+        });
+        assert_eq!(w.ask("r", Ask::Create).is_err(), refused);
+        w.pass(left);
+        if refused {
+            w.ask("r", Ask::Create).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_repeat_of_the_change_a_record_was_stored_by_is_answered_after_a_restart() {
+    let (_, before) = trip();
+    let stored: &Change = &trip().0.change;
+    assert_eq!(stored.record.room, before.room);
+    let (mut w, _) = begin(Restored {
+        rooms: vec![before],
+        ..Restored::default()
+    });
+    let mut request = w.request(gateway(), "r", Ask::Create);
+    request.op_id = Some(op("adopt"));
+    let (answer, commands) = w.send(request);
+    assert_eq!(
+        (answer.unwrap().unwrap().state, commands),
+        (State::Liveing, vec![])
+    );
+}
