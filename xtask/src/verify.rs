@@ -21,7 +21,7 @@ pub(crate) fn run(root: &Path, progress: &Progress) -> anyhow::Result<ExitCode> 
         ("dependencies: licences, duplicates, sources", denied(root, &deny)),
         (
             "dependencies: none unused",
-            in_root(root, &machete, &["--with-metadata"]),
+            in_root(root, &machete, &[]),
         ),
     ];
     let mut failed = Vec::new();
