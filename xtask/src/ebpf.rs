@@ -40,6 +40,7 @@ fn cargo(root: &Path, tools: &Path, target_dir: &Path) -> Result<Command> {
         .current_dir(root)
         .args([
             "build",
+            "--locked",
             "--release",
             "--package",
             "voice-ebpf",

@@ -19,10 +19,7 @@ pub(crate) fn run(root: &Path, progress: &Progress) -> anyhow::Result<ExitCode> 
         ("docs", docs(root)),
         ("voice-room builds where there is no std", pure(root)),
         ("dependencies: licences, duplicates, sources", denied(root, &deny)),
-        (
-            "dependencies: none unused",
-            in_root(root, &machete, &[]),
-        ),
+        ("dependencies: none unused", in_root(root, &machete, &[])),
     ];
     let mut failed = Vec::new();
     for (name, mut check) in checks {
