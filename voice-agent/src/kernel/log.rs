@@ -29,7 +29,8 @@ impl KernelLog {
             what: "reading the log of the kernel programs".into(),
             problem,
         };
-        let mut logger = EbpfLogger::init(ebpf).map_err(|e| failed(e.to_string()))?;
+        let mut logger = EbpfLogger::init_with_logger(ebpf, crate::telemetry::KernelLog)
+            .map_err(|e| failed(e.to_string()))?;
         let end = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&end);
         let thread = thread::Builder::new().name("kernel-log".into()).spawn(move || {

@@ -6,6 +6,7 @@ use crate::telemetry::Counter;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -60,12 +61,16 @@ impl<T: Tables> Disk<T> {
         self.tables.as_mut().map_err(|e| e.clone())
     }
 
-    /// Runs `work` on the tables. When the disk fails they are closed, to be opened again later.
+    /// Runs `work` on the tables. When the disk fails they are closed, to be opened again later. So they are when the
+    /// database panics, which it does where it finds a lock poisoned.
     pub(super) fn with<R>(
         &mut self,
         work: impl FnOnce(&mut T) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let result = work(self.tables()?);
+        let tables = self.tables()?;
+        // Unwind safe: after a panic the tables are not looked at again, only dropped.
+        let result = catch_unwind(AssertUnwindSafe(|| work(tables)))
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the database panicked".into())));
         if let Err(error @ StoreError::Unavailable(_)) = &result {
             self.failed(error.clone());
         }
@@ -73,11 +78,14 @@ impl<T: Tables> Disk<T> {
     }
 
     /// Closes the tables after a failure.
-    pub(super) fn failed(&mut self, error: StoreError) {
+    fn failed(&mut self, error: StoreError) {
         if self.tables.is_ok() {
             tracing::error!(path = %self.path.display(), %error, "the disk failed; the database will be opened anew");
             self.tried = Instant::now();
-            self.tables = Err(error);
+            let failed = std::mem::replace(&mut self.tables, Err(error));
+            if catch_unwind(AssertUnwindSafe(|| drop(failed))).is_err() {
+                tracing::error!(path = %self.path.display(), "the database panicked again while it was closed");
+            }
         }
     }
 }

@@ -47,7 +47,6 @@ pub struct JournalHandle {
 #[derive(Debug)]
 enum Job {
     Put(Vec<Intent>, Answer<()>),
-    Stored(RoomId, Answer<()>),
     Forget(RoomId, Answer<()>),
     Intents(Answer<Journalled>),
     Append(Vec<Entry>, Answer<()>),
@@ -70,22 +69,12 @@ impl JournalHandle {
         Ok(JournalHandle { queue })
     }
 
-    /// Writes an intent, in place of the room's last one. At most 250 ms.
-    pub fn put(&self, intent: Intent) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        self.put_all(vec![intent])
-    }
-
-    /// Writes intents, all or none. At most 250 ms.
+    /// Writes intents, each in place of its room's last one, all or none. At most 250 ms.
     pub fn put_all(
         &self,
         intents: Vec<Intent>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         self.queue.ask(INTENT_WITHIN, |answer| Job::Put(intents, answer))
-    }
-
-    /// Marks the room's intent as stored; a room without one is left so. At most 1 s.
-    pub fn stored(&self, room: RoomId) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
-        self.queue.ask(WRITE_WITHIN, |answer| Job::Stored(room, answer))
     }
 
     /// Removes the room's intent. At most 1 s.

@@ -223,6 +223,27 @@ async fn what_is_not_ours_is_reported_by_its_key_and_left_as_it_is() {
 }
 
 #[test]
+fn a_database_that_panics_is_opened_anew_with_what_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut disk = Disk::<RoomTables>::open(dir.path()).unwrap();
+    disk.with(|tables| Ok(commit(tables, &change("a")))).unwrap();
+    let panicked: Result<(), StoreError> = disk.with(|_| panic!("as fjall does on a poisoned lock"));
+    assert!(
+        matches!(panicked, Err(StoreError::Unavailable(_))),
+        "{panicked:?}"
+    );
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let stored = loop {
+        match disk.with(|tables| tables.load()) {
+            Ok(stored) => break stored,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(stored.rooms, vec![change("a").record]);
+}
+
+#[test]
 fn a_database_of_another_format_is_not_opened() {
     let dir = tempfile::tempdir().unwrap();
     with_tables(dir.path(), |tables| {

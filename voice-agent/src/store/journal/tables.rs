@@ -78,16 +78,6 @@ impl JournalTables {
         batch.commit().map_err(|e| unwritable(&e))
     }
 
-    pub(super) fn stored(&self, room: &RoomId) -> Result<(), StoreError> {
-        match disk::read::<Intent>(&self.intents, room.as_bytes(), Counter::JournalForeign)? {
-            Some(intent) => self.put(&[Intent {
-                stored: true,
-                ..intent
-            }]),
-            None => Ok(()),
-        }
-    }
-
     pub(super) fn forget(&self, room: &RoomId) -> Result<(), StoreError> {
         self.intents.remove(room.as_bytes()).map_err(|e| unwritable(&e))
     }

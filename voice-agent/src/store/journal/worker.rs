@@ -43,7 +43,6 @@ pub(super) fn run(mut disk: Disk<JournalTables>, jobs: &Receiver<Job>) {
 fn work(disk: &mut Disk<JournalTables>, job: Job) -> ControlFlow<Answer<()>> {
     match job {
         Job::Put(intents, answer) => tell(answer, disk.with(|tables| tables.put(&intents))),
-        Job::Stored(room, answer) => tell(answer, disk.with(|tables| tables.stored(&room))),
         Job::Forget(room, answer) => tell(answer, disk.with(|tables| tables.forget(&room))),
         Job::Intents(answer) => tell(answer, disk.with(|tables| tables.intents())),
         Job::Append(entries, answer) => {
