@@ -160,3 +160,40 @@ fn lasting(text: &str) -> Result<Duration, String> {
         Err(e) => Err(format!("{e}; write it like 60s, 5m or 1h 30m")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Code;
+    use clap::CommandFactory;
+
+    const DOC: &str = include_str!("../../../docs/OPERATIONS.md");
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn operations_md_lists_every_command_global_flag_and_failure() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            let row = format!("| `{}", command.get_name());
+            assert!(DOC.contains(&row), "{row}");
+        }
+        for flag in Cli::command().get_arguments().filter_map(|a| a.get_long()) {
+            let row = format!("| `--{flag}");
+            assert!(flag == "help" || flag == "version" || DOC.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn operations_md_and_help_give_each_failure_its_exit_code() {
+        for code in Code::ALL {
+            let (number, name) = (code.exit(), format!("`{}`", code.name()));
+            let row = |line: &&str| line.starts_with(&format!("| {number} |")) && line.contains(&name);
+            assert!(DOC.lines().any(|line| row(&line)), "{number} {name}");
+            assert!(AFTER.contains(&format!("\n  {number}  ")), "{number}");
+        }
+    }
+}

@@ -22,6 +22,17 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every class.
+    pub const ALL: [Code; 7] = [
+        Code::Failed,
+        Code::Usage,
+        Code::Config,
+        Code::AgentNotRunning,
+        Code::AgentSilent,
+        Code::NoSuchRoom,
+        Code::Permission,
+    ];
+
     /// The process's exit code, as documented in `--help`.
     pub fn exit(self) -> u8 {
         match self {
