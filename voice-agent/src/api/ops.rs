@@ -69,7 +69,7 @@ impl Admin for Ops {
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {
         let room = room_id(&request.get_ref().room)?;
         let entries = asked(self.handle.explain(room.clone())).await?;
-        let entries = entries.map_err(|e| Status::unavailable(format!("reading the evidence: {e}")))?;
+        let entries = entries.map_err(|e| Status::internal(format!("reading the evidence: {e}")))?;
         if entries.is_empty() && asked(self.handle.room(room.clone())).await?.is_none() {
             return Err(no_such_room(&room));
         }
@@ -187,11 +187,11 @@ impl Ops {
     }
 }
 
-/// Waits for the driver, within bounds.
+/// Waits for the driver, within bounds. UNAVAILABLE, and only this, says that the agent itself does not work.
 async fn asked<T>(answer: impl Future<Output = Result<T, Stopped>>) -> Result<T, Status> {
     match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(answer) => answer.map_err(|stopped| Status::unavailable(stopped.to_string())),
-        Err(_) => Err(Status::deadline_exceeded(format!(
+        Err(_) => Err(Status::unavailable(format!(
             "the agent's driver did not answer within {} s; see its log",
             ANSWER_WITHIN.as_secs()
         ))),

@@ -120,11 +120,38 @@ fn refused(status: &Status) -> Failure {
         tonic::Code::NotFound => Code::NoSuchRoom,
         tonic::Code::InvalidArgument => Code::Usage,
         tonic::Code::PermissionDenied => Code::Permission,
+        // The driver hangs or ends, or the agent died during the call.
+        tonic::Code::Unavailable => Code::AgentSilent,
         _ => Code::Failed,
     };
     let reason = status.metadata().get(api::REASON);
     Failure {
         reason: reason.and_then(|r| r.to_str().ok()).map(String::from),
         ..Failure::new(code, status.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_absent_or_hangs_is_away_and_one_that_refuses_or_may_not_be_asked_is_not() {
+        let socket = Path::new("/run/voice-agent/admin.sock");
+        let io = |kind: io::ErrorKind| unreachable(socket, &kind.into());
+        let cases = [
+            (io(io::ErrorKind::NotFound), Code::AgentNotRunning),
+            (io(io::ErrorKind::ConnectionRefused), Code::AgentNotRunning),
+            (io(io::ErrorKind::PermissionDenied), Code::Permission),
+            (silent(socket), Code::AgentSilent),
+            (refused(&Status::unavailable("")), Code::AgentSilent),
+            (refused(&Status::deadline_exceeded("")), Code::Failed),
+            (refused(&Status::failed_precondition("")), Code::Failed),
+            (refused(&Status::invalid_argument("")), Code::Usage),
+        ];
+        for (failure, code) in cases {
+            assert_eq!(failure.code, code, "{failure:?}");
+            assert_eq!(failure.agent_is_away(), code.exit() == 3);
+        }
     }
 }

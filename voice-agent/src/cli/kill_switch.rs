@@ -43,52 +43,44 @@ async fn turn_to(paths: &Paths, on: bool) -> Result<Option<bool>, Failure> {
     }
 }
 
-/// On: the file first. Off: the file last. What fails in between leaves the switch on.
+/// On: both are tried, whatever becomes of the other. Off: the file last, so that what fails leaves the switch on.
 fn turn_pinned(paths: &Paths, on: bool, away: &Failure) -> Result<Option<bool>, Failure> {
     let who = format!("uid={} while the agent was away", nix::unistd::getuid());
     let file = || kill_file::turn(&paths.run, on, &who).map_err(|e| file_failure(&e));
-    if on {
-        file()?;
-    }
-    let kernel = if nothing_pinned(paths) {
-        pinned::note(
-            away,
-            "nothing is pinned in the kernel; an agent that starts honours the file",
-        );
-        None
-    } else {
-        let maps = pinned::open(paths, away)?;
+    let filed = if on { file() } else { Ok(()) };
+    let maps = pinned::find(paths)?;
+    if let Some(maps) = &maps {
         let turned = maps.set_kill_switch(on);
         turned.map_err(|e| pinned::failure("turning the kill switch", &e))?;
         pinned::note(away, "turned in the pinned maps");
-        Some(on)
-    };
+    } else {
+        let what = "nothing is pinned in the kernel; an agent that starts honours the file";
+        pinned::note(away, what);
+    }
+    filed?;
     if !on {
         file()?;
     }
-    Ok(kernel)
+    Ok(maps.map(|_| on))
 }
 
 async fn look(paths: &Paths) -> Result<Option<bool>, Failure> {
     match call!(paths, kernel(KernelRequest {})) {
         Ok(status) => Ok(Some(status.kill_switch)),
-        Err(away) if away.agent_is_away() && nothing_pinned(paths) => {
-            pinned::note(&away, "nothing is pinned in the kernel");
-            Ok(None)
-        }
-        Err(away) if away.agent_is_away() => {
-            let maps = pinned::open(paths, &away)?;
-            let word = maps.kill_switch();
-            let word = word.map_err(|e| pinned::failure("reading the kill switch", &e))?;
-            pinned::note(&away, "read from the pinned maps");
-            Ok(Some(word))
-        }
+        Err(away) if away.agent_is_away() => look_pinned(paths, &away),
         Err(failure) => Err(failure),
     }
 }
 
-fn nothing_pinned(paths: &Paths) -> bool {
-    paths.pin_dir().try_exists().is_ok_and(|there| !there)
+fn look_pinned(paths: &Paths, away: &Failure) -> Result<Option<bool>, Failure> {
+    let Some(maps) = pinned::find(paths)? else {
+        pinned::note(away, "nothing is pinned in the kernel");
+        return Ok(None);
+    };
+    let word = maps.kill_switch();
+    let word = word.map_err(|e| pinned::failure("reading the kill switch", &e))?;
+    pinned::note(away, "read from the pinned maps");
+    Ok(Some(word))
 }
 
 fn file_failure(e: &kill_file::KillFileError) -> Failure {

@@ -15,6 +15,7 @@ use crate::{
     proto::admin::Time,
 };
 use serde::Serialize;
+use std::io;
 
 /// The blocked rooms, in the shape of the agent's own answer as far as the maps can tell.
 #[derive(Debug, Serialize)]
@@ -40,18 +41,31 @@ struct Block {
     shadow: bool,
 }
 
-/// Opens the pinned maps in place of the agent. Nothing pinned: the agent's absence is the failure.
-pub(super) fn open(paths: &Paths, away: &Failure) -> Result<Pinned, Failure> {
+/// Opens the pinned maps; `None`: there are none.
+pub(super) fn find(paths: &Paths) -> Result<Option<Pinned>, Failure> {
     let dir = paths.pin_dir();
-    if dir.try_exists().is_ok_and(|there| !there) {
+    // Who may not look cannot say that nothing is there.
+    if let Err(problem) = dir.try_exists() {
         let message = format!(
-            "{}; nothing is pinned under {} either",
-            away.message,
+            "looking for pinned maps in {}: {problem}; run as root",
             dir.display()
         );
-        return Err(Failure::new(away.code, message));
+        return Err(Failure::new(Code::Permission, message));
     }
-    Pinned::open(&dir).map_err(|e| failure("reading the pinned maps", &e))
+    match Pinned::open(&dir) {
+        Ok(maps) => Ok(Some(maps)),
+        Err(KernelError::NoPins { .. }) => Ok(None),
+        Err(e) => Err(failure("opening the pinned maps", &e)),
+    }
+}
+
+/// Opens the pinned maps in place of the agent. Nothing pinned: the agent's absence is the failure.
+pub(super) fn open(paths: &Paths, away: &Failure) -> Result<Pinned, Failure> {
+    find(paths)?.ok_or_else(|| {
+        let dir = paths.pin_dir();
+        let message = format!("{}; nothing is pinned in {} either", away.message, dir.display());
+        Failure::new(away.code, message)
+    })
 }
 
 /// Says on stderr who answered.
@@ -64,15 +78,13 @@ pub(super) fn note(away: &Failure, what: &str) {
 
 /// A failure of the maps.
 pub(super) fn failure(tried: &str, problem: &KernelError) -> Failure {
-    let code = match nix::unistd::geteuid().is_root() {
-        true => Code::Failed,
-        false => Code::Permission,
+    let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+    let code = match problem {
+        KernelError::Permission { .. } => Code::Permission,
+        KernelError::Pin { source, .. } if denied(source) => Code::Permission,
+        _ => Code::Failed,
     };
-    let hint = match code {
-        Code::Permission => "; run as root, or with CAP_BPF and access to the pins",
-        _ => "",
-    };
-    Failure::new(code, format!("{tried}: {problem}{hint}"))
+    Failure::new(code, format!("{tried}: {problem}"))
 }
 
 /// Rooms under a cut.
