@@ -16,14 +16,14 @@ use async_trait::async_trait;
 use std::time::{SystemTime, UNIX_EPOCH};
 use voice_room::{Change, Isolation, RoomRecord, StateChangeEvent, Wall, record::Committed};
 
-/// Why a store could not answer. Nothing is known of the change then; it is tried again by op_id.
+/// Why a store or the journal could not answer; the text says which. Nothing is known of the change then; it is tried again by op_id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot be reached or written.
-    #[error("store: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// What is stored is not ours or is damaged; it was left as it is.
-    #[error("store: {key} holds something that is not ours: {problem}")]
+    #[error("{key} holds something that is not ours: {problem}")]
     Foreign {
         /// Where.
         key: String,

@@ -16,6 +16,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// and the work that waits is done.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
+    name: &'static str,
     jobs: SyncSender<J>,
     failed: Counter,
 }
@@ -23,6 +24,7 @@ pub(super) struct Queue<J> {
 impl<J> Clone for Queue<J> {
     fn clone(&self) -> Self {
         Queue {
+            name: self.name,
             jobs: self.jobs.clone(),
             failed: self.failed,
         }
@@ -30,9 +32,9 @@ impl<J> Clone for Queue<J> {
 }
 
 impl<J: Send + 'static> Queue<J> {
-    /// Starts the thread. `failed` counts what could not be done.
+    /// Starts the thread. What fails is counted by `failed` and told with `name` before it.
     pub(super) fn start(
-        name: &str,
+        name: &'static str,
         bound: usize,
         failed: Counter,
         run: impl FnOnce(Receiver<J>) + Send + 'static,
@@ -41,7 +43,7 @@ impl<J: Send + 'static> Queue<J> {
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || run(waiting))?;
-        Ok(Queue { jobs, failed })
+        Ok(Queue { name, jobs, failed })
     }
 
     /// Asks for work at once; the answer is waited for at most `within`. After that nothing is known: the work may still
@@ -60,16 +62,19 @@ impl<J: Send + 'static> Queue<J> {
             TrySendError::Full(_) => "its queue is full; the disk is too slow or hangs",
             TrySendError::Disconnected(_) => "it is closed",
         });
-        let failed = self.failed;
+        let (name, failed) = (self.name, self.failed);
         async move {
             let result = match asked {
                 Ok(()) => answered(within, told).await,
                 Err(problem) => Err(StoreError::Unavailable(problem.into())),
             };
-            if matches!(result, Err(StoreError::Unavailable(_))) {
-                failed.count();
-            }
-            result
+            result.map_err(|error| match error {
+                StoreError::Unavailable(problem) => {
+                    failed.count();
+                    StoreError::Unavailable(format!("{name}: {problem}"))
+                }
+                foreign @ StoreError::Foreign { .. } => foreign,
+            })
         }
     }
 }
@@ -118,7 +123,7 @@ mod tests {
         let refused = queue.ask(WITHIN, |answer| answer).await.unwrap_err();
         assert_eq!(begin.elapsed(), WITHIN);
         assert!(
-            refused.to_string().contains("no answer within 250ms"),
+            refused.to_string().starts_with("test: no answer within 250ms"),
             "{refused}"
         );
         assert!(Counter::StoreFailed.value() > failed);
