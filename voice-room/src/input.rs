@@ -285,8 +285,6 @@ pub struct Intent {
     pub deadline: Mono,
     /// When it ends for people and other boots.
     pub until: Wall,
-    /// Whether the store has it.
-    pub stored: bool,
 }
 
 /// What a start finds in the store and the journal.

@@ -333,7 +333,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "log.filter",
-        "\"info\"",
+        "\"info,fjall=warn,lsm_tree=warn\"",
         "What is logged, as a tracing filter. The kernel programs' own lines have the target `kernel`.",
         text(
             "a tracing filter, such as \"info\" or \"info,voice_agent::kernel=debug\"",

@@ -38,7 +38,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.paths.state, Path::new("/var/lib/voice-agent"));
     assert_eq!(config.paths.bpffs, Path::new("/sys/fs/bpf/voice-agent"));
     assert!(config.janus.is_none());
-    assert_eq!(config.log.filter, "info");
+    assert_eq!(config.log.filter, "info,fjall=warn,lsm_tree=warn");
 }
 
 #[test]

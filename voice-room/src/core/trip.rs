@@ -101,7 +101,6 @@ impl Core {
                 change: change.clone(),
                 deadline,
                 until,
-                stored: false,
             }));
             self.arm(id);
         }
@@ -314,7 +313,6 @@ impl Core {
                 change,
                 deadline,
                 until,
-                stored: false,
             })),
             Step::Arm => self.arm(id),
             Step::Push => self.push_expired(id),

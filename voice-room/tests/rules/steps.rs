@@ -60,10 +60,7 @@ fn a_trip_journals_arms_pushes_stores_and_records_in_this_order() {
     let Command::Journal(intent) = &commands[0] else {
         panic!()
     };
-    assert_eq!(
-        (intent.deadline, intent.until, intent.stored),
-        (deadline, until, false)
-    );
+    assert_eq!((intent.deadline, intent.until), (deadline, until));
     assert_eq!(
         commands[1],
         Command::Arm {

@@ -29,7 +29,6 @@ fn intent(name: &str) -> Intent {
         change: change(name),
         deadline: Mono(7),
         until: Wall(8),
-        stored: false,
     }
 }
 
