@@ -1,8 +1,8 @@
 //! The Janus adapter: follows the AudioBridge rooms of one Janus and tells the driver.
 //!
 //! Its tasks share `Known` and wait for each other in nothing else: `events` listens, `follow` translates events,
-//! `list` asks for the whole listing each heartbeat, `watch` says when that has failed for too long, `tell` carries
-//! requests to the driver. The meaning of it all is in `rooms`, without I/O.
+//! `list` asks for the whole listing each heartbeat, `watch` says when that has failed for too long. The meaning of it
+//! all is in `rooms`, without I/O. Everything is told as facts, in order; what the core refuses, the core counts.
 
 pub mod admin;
 pub mod counters;
@@ -11,31 +11,30 @@ mod follow;
 mod list;
 mod listing;
 pub mod rooms;
-mod tell;
 pub mod wire;
 
-use crate::{config::JanusConfig, driver::Handle};
+use crate::{
+    config::JanusConfig,
+    driver::{Handle, Stopped},
+};
 use admin::Admin;
 use counters::Counters;
 use events::Sink;
 use listing::Asker;
 use rooms::Rooms;
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
-use tell::Teller;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::JoinSet,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use voice_room::SourceId;
+use voice_room::{Input, SourceId};
 
 /// The name under which the core knows this adapter.
 pub const SOURCE: &str = "janus";
 /// Events that wait for their translation. When full, events are dropped, counted, and a listing is asked for.
 const EVENT_QUEUE: usize = 1024;
-/// Transitions that wait for the driver's answer. When full, further ones are dropped and counted.
-const REQUEST_QUEUE: usize = 256;
 
 /// What the tasks share. Whoever changes it tells the driver before letting go of it, so that what is told has the
 /// order of what was learned.
@@ -54,7 +53,7 @@ struct Known {
 #[derive(Debug, Clone)]
 struct Shared {
     known: Arc<Mutex<Known>>,
-    teller: Teller,
+    handle: Handle,
     /// Asks for a listing before its time.
     list_now: Arc<Notify>,
     counters: Arc<Counters>,
@@ -71,8 +70,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let counters = Arc::new(Counters::default());
-    let (teller, requests) = Teller::new(handle.clone(), REQUEST_QUEUE, counters.clone());
-    let shared = Shared::new(teller, counters.clone());
+    let shared = Shared::new(handle, counters.clone());
     let (queue, events) = mpsc::channel(EVENT_QUEUE);
     let sink = Sink {
         queue,
@@ -87,8 +85,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(list::list(asker(), shared.clone(), heartbeat));
     tasks.spawn(list::watch(shared.clone(), heartbeat));
-    tasks.spawn(follow::follow(asker(), shared.clone(), events));
-    tasks.spawn(tell::requests(handle, shared, requests));
+    tasks.spawn(follow::follow(asker(), shared, events));
     tasks.spawn(events::listen(config.events_listen, sink, shutdown.clone()));
     // The first task to end does so because of the shutdown or because the driver is gone: then all end.
     let ended = shutdown.run_until_cancelled(tasks.join_next()).await;
@@ -101,7 +98,7 @@ pub async fn run(
 }
 
 impl Shared {
-    fn new(teller: Teller, counters: Arc<Counters>) -> Shared {
+    fn new(handle: Handle, counters: Arc<Counters>) -> Shared {
         let known = Known {
             rooms: Rooms::new(source()),
             listed_at: Instant::now(),
@@ -110,10 +107,18 @@ impl Shared {
         };
         Shared {
             known: Arc::new(Mutex::new(known)),
-            teller,
+            handle,
             list_now: Arc::new(Notify::new()),
             counters,
         }
+    }
+
+    /// Tells in order; waits while the driver's queue is full.
+    async fn tell(&self, inputs: Vec<Input>) -> Result<(), Stopped> {
+        for input in inputs {
+            self.handle.fact(input).await?;
+        }
+        Ok(())
     }
 }
 

@@ -38,9 +38,6 @@ counters! {
     listings_failed,
     /// Listings without the plugin's list of rooms; empty rooms are unknown then.
     room_lists_failed,
-    /// Transitions not asked for because too many wait for the driver's answer. An empty room is asked for again; a
-    /// host that went silent the core finds itself.
-    requests_dropped,
 }
 
 /// Adds one.

@@ -1,18 +1,25 @@
 //! Translates events, one after the other. A join asks for its handle at once, over a connection of its own, so that
 //! the room's ports are known before the first packet.
 
-use super::{Shared, admin::AdminError, listing::Asker, wire::Event};
+use super::{
+    Shared,
+    admin::AdminError,
+    listing::Asker,
+    rooms::{Hosts, on_record},
+    wire::Event,
+};
 use crate::driver::Stopped;
 use tokio::sync::mpsc;
+use voice_room::RoomId;
 
 /// Follows events until the driver or the listener ends.
 pub(super) async fn follow(mut asker: Asker, shared: Shared, mut events: mpsc::Receiver<Event>) {
     while let Some(event) = events.recv().await {
-        let inputs = match event {
+        let told = match event {
             Event::Look { session, handle } => look(&mut asker, &shared, session, handle).await,
             event => happened(&mut asker, &shared, event).await,
         };
-        if let Err(Stopped) = inputs {
+        if let Err(Stopped) = told {
             return;
         }
     }
@@ -27,9 +34,10 @@ async fn look(asker: &mut Asker, shared: &Shared, session: u64, handle: u64) -> 
     }
     match asker.participant(session, handle).await {
         Ok(Some(participant)) => {
+            let hosts = host(shared, &participant.room).await?;
             let mut known = shared.known.lock().await;
-            let inputs = known.rooms.looked(participant);
-            shared.teller.tell(inputs).await
+            let inputs = known.rooms.looked(participant, &hosts);
+            shared.tell(inputs).await
         }
         Ok(None) => Ok(()),
         Err(error) => {
@@ -39,13 +47,22 @@ async fn look(asker: &mut Asker, shared: &Shared, session: u64, handle: u64) -> 
     }
 }
 
+/// The host that the core has on record, of a room that is not known here yet.
+async fn host(shared: &Shared, room: &RoomId) -> Result<Hosts, Stopped> {
+    if shared.known.lock().await.rooms.knows(room) {
+        return Ok(Hosts::new());
+    }
+    let view = shared.handle.room(room.clone()).await?;
+    Ok(view.into_iter().filter_map(on_record).collect())
+}
+
 async fn happened(asker: &mut Asker, shared: &Shared, event: Event) -> Result<(), Stopped> {
     if still_there(asker, shared, &event).await {
         return Ok(());
     }
     let mut known = shared.known.lock().await;
     let inputs = known.rooms.happened(event);
-    shared.teller.tell(inputs).await
+    shared.tell(inputs).await
 }
 
 /// Janus delivers events again and late when the listener was away, and a leave without a handle may be of an earlier

@@ -1,7 +1,13 @@
 //! The liveness of the adapter: a listing each heartbeat, and the watch that tells when none is answered any more.
 //! A failed listing is never made up for from memory: no listing, no heartbeat.
 
-use super::{Shared, admin::AdminError, counters, listing::Asker, rooms::Listing};
+use super::{
+    Shared,
+    admin::AdminError,
+    counters,
+    listing::Asker,
+    rooms::{Hosts, Listing, on_record},
+};
 use crate::driver::Stopped;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -45,6 +51,10 @@ pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) 
 }
 
 async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result<(), Stopped> {
+    let hosts = match &listing {
+        Ok(listing) => hosts(shared, listing).await?,
+        Err(_) => Hosts::new(),
+    };
     let mut known = shared.known.lock().await;
     match listing {
         Ok(listing) => {
@@ -55,8 +65,8 @@ async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result
                 );
             }
             (known.listed_at, known.failed, known.lost) = (Instant::now(), false, false);
-            let inputs = known.rooms.listed(listing);
-            shared.teller.tell(inputs).await
+            let inputs = known.rooms.listed(listing, &hosts);
+            shared.tell(inputs).await
         }
         Err(error) => {
             counters::count(&shared.counters.listings_failed);
@@ -67,6 +77,19 @@ async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result
             Ok(())
         }
     }
+}
+
+/// The hosts the core has on record, if there is a room in the listing that is not known here yet.
+async fn hosts(shared: &Shared, listing: &Listing) -> Result<Hosts, Stopped> {
+    let unknown = {
+        let known = shared.known.lock().await;
+        listing.participants.iter().any(|p| !known.rooms.knows(&p.room))
+    };
+    if !unknown {
+        return Ok(Hosts::new());
+    }
+    let views = shared.handle.rooms().await?;
+    Ok(views.into_iter().filter_map(on_record).collect())
 }
 
 /// Tells once that the source is lost when no listing was answered for 2.5 heartbeats. A listing must have failed in
@@ -86,7 +109,7 @@ pub(super) async fn watch(shared: Shared, heartbeat: Duration) {
         if known.failed && !known.lost {
             known.lost = true;
             tracing::warn!(%source, silent_ms = known.listed_at.elapsed().as_millis(), "janus: source lost");
-            if let Err(Stopped) = shared.teller.tell(vec![Input::SourceLost(source.clone())]).await {
+            if let Err(Stopped) = shared.tell(vec![Input::SourceLost(source.clone())]).await {
                 return;
             }
         }

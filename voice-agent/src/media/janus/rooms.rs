@@ -1,12 +1,14 @@
 //! The pure half of the adapter: what Janus says, as inputs of the core. It remembers who is in which room, so that a
 //! timeout finds its rooms, the host's leaving is told from a guest's, and a listing can be compared with the events.
-//! Nothing here judges life: a room is served when a listing or its handle just said so.
+//! Nothing here judges life: a room is served when a listing or its handle just said so. A heartbeat of a room comes
+//! before every other fact about it: by it the core adopts a room, or starts one that was only announced.
 
 use super::wire::{Event, Participant};
 use std::collections::{BTreeMap, BTreeSet};
 use voice_room::{
     ClientId, Input, Port, RoomId, SourceId,
-    input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
+    core::RoomView,
+    input::{Ask, ClientAct, ClientFact, Heartbeat, Request, Served},
     timeline::Actor,
 };
 
@@ -22,6 +24,9 @@ pub struct Listing {
     pub rooms: Vec<RoomId>,
 }
 
+/// The hosts the core has on record, of rooms not known here yet.
+pub type Hosts = BTreeMap<RoomId, ClientId>;
+
 /// The rooms of one Janus.
 #[derive(Debug)]
 pub struct Rooms {
@@ -33,11 +38,11 @@ pub struct Rooms {
     left: BTreeSet<(RoomId, ClientId)>,
 }
 
-/// One room with the one who joined first: Janus itself knows no host.
+/// One room with somebody in it.
 #[derive(Debug)]
 struct Room {
+    /// The host the core has on record; without one, the first to join: Janus itself knows no host.
     host: ClientId,
-    host_gone: bool,
     members: BTreeMap<ClientId, Member>,
 }
 
@@ -67,8 +72,13 @@ impl Rooms {
         self.left.clear();
     }
 
+    /// Whether somebody is known to be in the room. If not, the core is asked for its host first.
+    pub fn knows(&self, room: &RoomId) -> bool {
+        self.rooms.contains_key(room)
+    }
+
     /// A whole listing was answered: the heartbeat of every room in it, then what the events had not told.
-    pub fn listed(&mut self, mut listing: Listing) -> Vec<Input> {
+    pub fn listed(&mut self, mut listing: Listing, hosts: &Hosts) -> Vec<Input> {
         // The first joiner among those present has the oldest handle.
         listing.participants.sort_by_key(|p| p.created);
         let mut told = Vec::new();
@@ -77,27 +87,26 @@ impl Rooms {
             let key = (participant.room.clone(), participant.id.clone());
             if !self.left.contains(&key) {
                 seen.insert(key);
-                told.extend(self.seen(participant));
+                told.push(self.seen(participant, hosts));
             }
         }
-        told.extend(self.still_empty());
         told.extend(self.missing(&seen));
         told.insert(0, self.heartbeat(listing.rooms));
         told
     }
 
     /// `handle_info` was asked because of an event, and this participant is in its room.
-    pub fn looked(&mut self, participant: Participant) -> Vec<Input> {
+    pub fn looked(&mut self, participant: Participant, hosts: &Hosts) -> Vec<Input> {
         let room = participant.room.clone();
         self.left.remove(&(room.clone(), participant.id.clone()));
-        let told = self.seen(participant);
+        let told = self.seen(participant, hosts);
         let served = self.rooms.get(&room).map(|known| served(&room, known));
         let heartbeat = Input::Heartbeat(Heartbeat {
             source: self.source.clone(),
             rooms: served.into_iter().collect(),
             capacity: None,
         });
-        std::iter::once(heartbeat).chain(told).collect()
+        vec![heartbeat, told]
     }
 
     /// The session and handle of a participant, if it is known.
@@ -132,15 +141,8 @@ impl Rooms {
         }
     }
 
-    /// The core answered NO_ACTIVE_USER with something that will not change by asking again.
-    pub fn settled(&mut self, room: &RoomId) {
-        if self.rooms.get(room).is_some_and(|known| known.members.is_empty()) {
-            self.rooms.remove(room);
-        }
-    }
-
     /// Takes a participant that is in its room: it joins, or is still there.
-    fn seen(&mut self, participant: Participant) -> Vec<Input> {
+    fn seen(&mut self, participant: Participant, hosts: &Hosts) -> Input {
         let Participant {
             room,
             id,
@@ -149,32 +151,24 @@ impl Rooms {
             port,
             ..
         } = participant;
-        let mut told = Vec::new();
-        let since = self.listing;
-        let new_room = !self.rooms.contains_key(&room);
         let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room {
-            host: id.clone(),
-            host_gone: false,
+            host: hosts.get(&room).unwrap_or(&id).clone(),
             members: BTreeMap::new(),
         });
-        let is_host = entry.host == id;
-        let returns = is_host && std::mem::take(&mut entry.host_gone);
         let old = entry.members.get(&id).map(|member| member.since);
-        let member = Member {
-            session,
-            handle,
-            port,
-            since: old.unwrap_or(since),
-        };
-        entry.members.insert(id.clone(), member);
-        if new_room {
-            told.push(self.start_live(&room, &id));
-        } else if returns {
-            told.push(self.host_return(&room, &id));
-        }
+        let since = old.unwrap_or(self.listing);
+        entry.members.insert(
+            id.clone(),
+            Member {
+                session,
+                handle,
+                port,
+                since,
+            },
+        );
+        let is_host = entry.host == id;
         let what = old.map_or(ClientAct::Join, |_| ClientAct::Keepalive);
-        told.push(self.client(&room, &id, what, is_host));
-        told
+        self.client(&room, &id, what, is_host)
     }
 
     /// Those known before the listing began and not in it have left without an event.
@@ -217,31 +211,25 @@ impl Rooms {
             return Vec::new();
         }
         let is_host = known.host == *id;
-        known.host_gone |= is_host;
         let empty = known.members.is_empty();
-        let mut told = vec![self.client(room, id, ClientAct::Leave, is_host)];
+        let mut told = Vec::new();
         if is_host {
             let reason = format!("host {id}: {why}");
             told.push(self.request(room, Ask::HostDisconnect { reason }));
         }
+        told.push(self.client(room, id, ClientAct::Leave, is_host));
         if empty {
+            self.rooms.remove(room);
             told.push(self.request(room, Ask::NoActiveUser));
         }
         told
     }
 
-    /// The core refuses NO_ACTIVE_USER until its own facts agree, so an empty room is asked for again.
-    fn still_empty(&self) -> Vec<Input> {
-        let empty = self.rooms.iter().filter(|(_, known)| known.members.is_empty());
-        empty
-            .map(|(room, _)| self.request(room, Ask::NoActiveUser))
-            .collect()
-    }
-
     fn heartbeat(&self, listed: Vec<RoomId>) -> Input {
-        let live = self.rooms.iter().filter(|(_, known)| !known.members.is_empty());
-        let mut rooms: BTreeMap<RoomId, Served> =
-            live.map(|(room, r)| (room.clone(), served(room, r))).collect();
+        let known = self.rooms.iter();
+        let mut rooms: BTreeMap<RoomId, Served> = known
+            .map(|(room, known)| (room.clone(), served(room, known)))
+            .collect();
         for room in listed {
             rooms.entry(room).or_insert_with_key(|room| Served {
                 room: room.clone(),
@@ -269,16 +257,6 @@ impl Rooms {
         })
     }
 
-    fn start_live(&self, room: &RoomId, host: &ClientId) -> Input {
-        let (host, credential) = (Some(host.clone()), Credential::Trusted);
-        self.request(room, Ask::StartLive { host, credential })
-    }
-
-    fn host_return(&self, room: &RoomId, host: &ClientId) -> Input {
-        let (host, credential) = (Some(host.clone()), Credential::Trusted);
-        self.request(room, Ask::HostReturn { host, credential })
-    }
-
     fn request(&self, room: &RoomId, ask: Ask) -> Input {
         Input::Request(Request {
             room: room.clone(),
@@ -293,13 +271,23 @@ impl Rooms {
     }
 }
 
+/// The host of a room's present life, as the core has it on record.
+pub(super) fn on_record(view: RoomView) -> Option<(RoomId, ClientId)> {
+    let host = view.host.filter(|_| view.state.is_live())?;
+    Some((view.room, host))
+}
+
 fn served(room: &RoomId, known: &Room) -> Served {
     let ports: BTreeSet<Port> = known.members.values().filter_map(|member| member.port).collect();
     Served {
         room: room.clone(),
         ports: ports.into_iter().collect(),
         participants: u32::try_from(known.members.len()).unwrap_or(u32::MAX),
-        host: Some(known.host.clone()),
+        // A host that is not there must not become the host of a new life.
+        host: known
+            .members
+            .contains_key(&known.host)
+            .then(|| known.host.clone()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     driver::{Handle, Message},
-    media::janus::{Shared, counters::Counters, source, tell::Teller},
+    media::janus::{Shared, counters::Counters, source},
 };
 use std::sync::Arc;
 use tokio::{sync::mpsc, time::timeout};
@@ -14,8 +14,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 fn shared() -> (Shared, mpsc::Receiver<Message>) {
     let (handle, messages) = Handle::new(64);
     let counters = Arc::new(Counters::default());
-    let (teller, _requests) = Teller::new(handle, 8, counters.clone());
-    (Shared::new(teller, counters), messages)
+    (Shared::new(handle, counters), messages)
 }
 
 fn failure() -> Result<Listing, ListingError> {

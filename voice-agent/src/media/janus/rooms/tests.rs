@@ -69,14 +69,8 @@ fn ask(room: &str, ask: Ask) -> Input {
     })
 }
 
-fn start_live(room: &str, host: &str) -> Input {
-    let (host, credential) = (Some(client_id(host)), Credential::Trusted);
-    ask(room, Ask::StartLive { host, credential })
-}
-
-fn host_return(room: &str, host: &str) -> Input {
-    let (host, credential) = (Some(client_id(host)), Credential::Trusted);
-    ask(room, Ask::HostReturn { host, credential })
+fn no_hosts() -> Hosts {
+    Hosts::new()
 }
 
 fn host_gone(room: &str, reason: &str) -> Input {
@@ -103,8 +97,8 @@ fn listing(participants: &[Participant], rooms: &[&str]) -> Listing {
 /// Host 1 and guest 2 in room A, learned by events.
 fn two_in_a() -> Rooms {
     let mut rooms = Rooms::new(source());
-    rooms.looked(participant("A", "1"));
-    rooms.looked(participant("A", "2"));
+    rooms.looked(participant("A", "1"), &no_hosts());
+    rooms.looked(participant("A", "2"), &no_hosts());
     rooms
 }
 
@@ -113,10 +107,9 @@ use ClientAct::{Join, Keepalive, Leave};
 #[test]
 fn the_first_to_join_makes_the_room_known_with_its_port_before_anything_else_and_is_the_host() {
     let mut rooms = Rooms::new(source());
-    let told = rooms.looked(participant("A", "1"));
+    let told = rooms.looked(participant("A", "1"), &no_hosts());
     let expected = [
         heartbeat([served("A", &[50002], 1, Some("1"))]),
-        start_live("A", "1"),
         fact("A", "1", Join, true),
     ];
     assert_eq!(told, expected);
@@ -125,8 +118,8 @@ fn the_first_to_join_makes_the_room_known_with_its_port_before_anything_else_and
 #[test]
 fn a_guest_that_joins_is_told_with_every_port_of_its_room_and_no_other_room() {
     let mut rooms = two_in_a();
-    rooms.looked(participant("B", "5"));
-    let told = rooms.looked(participant("A", "3"));
+    rooms.looked(participant("B", "5"), &no_hosts());
+    let told = rooms.looked(participant("A", "3"), &no_hosts());
     let expected = [
         heartbeat([served("A", &[50002, 50004, 50006], 3, Some("1"))]),
         fact("A", "3", Join, false),
@@ -137,11 +130,12 @@ fn a_guest_that_joins_is_told_with_every_port_of_its_room_and_no_other_room() {
 #[test]
 fn a_participant_whose_port_becomes_known_later_does_not_join_twice() {
     let mut rooms = Rooms::new(source());
-    rooms.looked(Participant {
+    let first = Participant {
         port: None,
         ..participant("A", "1")
-    });
-    let told = rooms.looked(participant("A", "1"));
+    };
+    rooms.looked(first, &no_hosts());
+    let told = rooms.looked(participant("A", "1"), &no_hosts());
     let expected = [
         heartbeat([served("A", &[50002], 1, Some("1"))]),
         fact("A", "1", Keepalive, true),
@@ -158,17 +152,15 @@ fn a_listing_at_start_tells_every_room_and_takes_the_oldest_handle_for_the_host(
         participant("A", "2"),
         participant("B", "4"),
     ];
-    let told = rooms.listed(listing(&found, &["A", "B", "C"]));
+    let told = rooms.listed(listing(&found, &["A", "B", "C"]), &no_hosts());
     let expected = [
         heartbeat([
             served("A", &[50004, 50006], 2, Some("2")),
             served("B", &[50008], 1, Some("4")),
             served("C", &[], 0, None),
         ]),
-        start_live("A", "2"),
         fact("A", "2", Join, true),
         fact("A", "3", Join, false),
-        start_live("B", "4"),
         fact("B", "4", Join, true),
     ];
     assert_eq!(told, expected);
@@ -178,7 +170,10 @@ fn a_listing_at_start_tells_every_room_and_takes_the_oldest_handle_for_the_host(
 fn each_listing_keeps_the_clients_that_are_in_it_alive() {
     let mut rooms = two_in_a();
     rooms.listing_begins();
-    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    let told = rooms.listed(
+        listing(&[participant("A", "1"), participant("A", "2")], &["A"]),
+        &no_hosts(),
+    );
     let expected = [
         heartbeat([served("A", &[50002, 50004], 2, Some("1"))]),
         fact("A", "1", Keepalive, true),
@@ -191,18 +186,18 @@ fn each_listing_keeps_the_clients_that_are_in_it_alive() {
 fn an_answered_listing_without_rooms_is_a_heartbeat_that_leaves_all_of_them_out() {
     let mut rooms = Rooms::new(source());
     rooms.listing_begins();
-    assert_eq!(rooms.listed(Listing::default()), [heartbeat([])]);
+    assert_eq!(rooms.listed(Listing::default(), &no_hosts()), [heartbeat([])]);
 }
 
 #[test]
 fn a_room_whose_participants_all_went_idle_is_listed_with_none() {
     let mut rooms = two_in_a();
     rooms.listing_begins();
-    let told = rooms.listed(listing(&[], &["A"]));
+    let told = rooms.listed(listing(&[], &["A"]), &no_hosts());
     let expected = [
         heartbeat([served("A", &[], 0, None)]),
-        fact("A", "1", Leave, true),
         host_gone("A", "host 1: it is no longer listed"),
+        fact("A", "1", Leave, true),
         fact("A", "2", Leave, false),
         ask("A", Ask::NoActiveUser),
     ];
@@ -215,8 +210,8 @@ fn the_host_that_leaves_disconnects_and_a_guest_that_leaves_does_not() {
     assert_eq!(rooms.happened(left("A", "2")), [fact("A", "2", Leave, false)]);
     let mut rooms = two_in_a();
     let expected = [
-        fact("A", "1", Leave, true),
         host_gone("A", "host 1: it left the room"),
+        fact("A", "1", Leave, true),
     ];
     assert_eq!(rooms.happened(left("A", "1")), expected);
 }
@@ -230,8 +225,8 @@ fn a_session_that_times_out_ends_the_host_once_however_many_events_say_so() {
         why,
     });
     let expected = [
-        fact("A", "1", Leave, true),
         host_gone("A", "host 1: its session timed out"),
+        fact("A", "1", Leave, true),
     ];
     assert_eq!(told, expected);
     assert_eq!(rooms.happened(left("A", "1")), []);
@@ -243,66 +238,77 @@ fn a_detached_handle_ends_its_participant() {
     let mut rooms = two_in_a();
     let told = rooms.happened(Event::Detached { handle: 2_000_001 });
     let expected = [
-        fact("A", "1", Leave, true),
         host_gone("A", "host 1: its handle was detached"),
+        fact("A", "1", Leave, true),
     ];
     assert_eq!(told, expected);
 }
 
 #[test]
-fn the_last_to_leave_asks_for_the_end_and_each_listing_asks_again_until_it_is_settled() {
+fn the_last_to_leave_asks_for_the_end_once_and_the_room_is_forgotten() {
     let mut rooms = two_in_a();
     rooms.happened(left("A", "1"));
     let expected = [fact("A", "2", Leave, false), ask("A", Ask::NoActiveUser)];
     assert_eq!(rooms.happened(left("A", "2")), expected);
-    for _ in 0..2 {
-        rooms.listing_begins();
-        let expected = [
-            heartbeat([served("A", &[], 0, None)]),
-            ask("A", Ask::NoActiveUser),
-        ];
-        assert_eq!(rooms.listed(listing(&[], &["A"])), expected);
-    }
-    rooms.settled(&room_id("A"));
     rooms.listing_begins();
-    assert_eq!(rooms.listed(listing(&[], &[])), [heartbeat([])]);
+    let told = rooms.listed(listing(&[], &["A"]), &no_hosts());
+    assert_eq!(told, [heartbeat([served("A", &[], 0, None)])]);
+    assert!(!rooms.knows(&room_id("A")));
 }
 
 #[test]
-fn the_end_of_an_empty_room_does_not_forget_one_that_was_joined_meanwhile() {
+fn a_room_whose_host_left_is_served_without_one_until_it_joins_again() {
     let mut rooms = two_in_a();
-    rooms.settled(&room_id("A"));
-    assert_eq!(rooms.happened(left("A", "2")), [fact("A", "2", Leave, false)]);
+    rooms.happened(left("A", "1"));
+    rooms.listing_begins();
+    let told = rooms.listed(listing(&[participant("A", "2")], &["A"]), &no_hosts());
+    assert_eq!(told[0], heartbeat([served("A", &[50004], 1, None)]));
+    let told = rooms.looked(participant("A", "1"), &no_hosts());
+    let expected = [
+        heartbeat([served("A", &[50002, 50004], 2, Some("1"))]),
+        fact("A", "1", Join, true),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
-fn the_host_that_joins_again_returns_and_a_new_life_after_the_end_has_a_new_host() {
-    let mut rooms = two_in_a();
-    rooms.happened(left("A", "1"));
-    let told = rooms.looked(participant("A", "1"));
-    assert_eq!(told[1..], [host_return("A", "1"), fact("A", "1", Join, true)]);
-
-    rooms.happened(left("A", "1"));
-    rooms.happened(left("A", "2"));
-    rooms.settled(&room_id("A"));
-    let told = rooms.looked(participant("A", "2"));
-    assert_eq!(told[1..], [start_live("A", "2"), fact("A", "2", Join, true)]);
+fn the_host_on_record_is_the_host_whoever_joins_first() {
+    let mut rooms = Rooms::new(source());
+    let hosts: Hosts = [(room_id("A"), client_id("2"))].into();
+    let told = rooms.looked(participant("A", "1"), &hosts);
+    let expected = [
+        heartbeat([served("A", &[50002], 1, None)]),
+        fact("A", "1", Join, false),
+    ];
+    assert_eq!(told, expected);
+    rooms.listing_begins();
+    let told = rooms.listed(
+        listing(&[participant("A", "1"), participant("A", "2")], &["A"]),
+        &no_hosts(),
+    );
+    let expected = [
+        heartbeat([served("A", &[50002, 50004], 2, Some("2"))]),
+        fact("A", "1", Keepalive, false),
+        fact("A", "2", Join, true),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(rooms.happened(left("A", "1")), [fact("A", "1", Leave, false)]);
 }
 
 #[test]
 fn a_destroyed_room_loses_all_its_participants_and_no_other_room_does() {
     let mut rooms = two_in_a();
-    rooms.looked(participant("B", "5"));
+    rooms.looked(participant("B", "5"), &no_hosts());
     let told = rooms.happened(Event::RoomDestroyed(room_id("A")));
     let expected = [
-        fact("A", "1", Leave, true),
         host_gone("A", "host 1: the room was destroyed"),
+        fact("A", "1", Leave, true),
         fact("A", "2", Leave, false),
         ask("A", Ask::NoActiveUser),
     ];
     assert_eq!(told, expected);
     rooms.listing_begins();
-    let told = rooms.listed(listing(&[participant("B", "5")], &["B"]));
+    let told = rooms.listed(listing(&[participant("B", "5")], &["B"]), &no_hosts());
     assert_eq!(told[0], heartbeat([served("B", &[50010], 1, Some("5"))]));
 }
 
@@ -310,12 +316,18 @@ fn a_destroyed_room_loses_all_its_participants_and_no_other_room_does() {
 fn who_joined_while_a_listing_was_under_way_is_not_missing_in_it_but_in_the_next() {
     let mut rooms = Rooms::new(source());
     rooms.listing_begins();
-    rooms.looked(participant("A", "1"));
-    let told = rooms.listed(listing(&[], &[]));
+    rooms.looked(participant("A", "1"), &no_hosts());
+    let told = rooms.listed(listing(&[], &[]), &no_hosts());
     assert_eq!(told, [heartbeat([served("A", &[50002], 1, Some("1"))])]);
     rooms.listing_begins();
-    let told = rooms.listed(listing(&[], &[]));
-    assert_eq!(told[..2], [heartbeat([]), fact("A", "1", Leave, true)]);
+    let told = rooms.listed(listing(&[], &[]), &no_hosts());
+    let expected = [
+        heartbeat([]),
+        host_gone("A", "host 1: it is no longer listed"),
+        fact("A", "1", Leave, true),
+        ask("A", Ask::NoActiveUser),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
@@ -323,7 +335,10 @@ fn who_left_while_a_listing_was_under_way_does_not_come_back_with_it() {
     let mut rooms = two_in_a();
     rooms.listing_begins();
     rooms.happened(left("A", "2"));
-    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    let told = rooms.listed(
+        listing(&[participant("A", "1"), participant("A", "2")], &["A"]),
+        &no_hosts(),
+    );
     let expected = [
         heartbeat([served("A", &[50002], 1, Some("1"))]),
         fact("A", "1", Keepalive, true),
@@ -342,7 +357,10 @@ fn a_late_leave_of_an_old_handle_does_not_end_the_new_one() {
         why: "it left the room".into(),
     };
     assert_eq!(rooms.happened(late), []);
-    let told = rooms.listed(listing(&[participant("A", "1"), participant("A", "2")], &["A"]));
+    let told = rooms.listed(
+        listing(&[participant("A", "1"), participant("A", "2")], &["A"]),
+        &no_hosts(),
+    );
     assert_eq!(told[0], heartbeat([served("A", &[50002, 50004], 2, Some("1"))]));
 }
 
