@@ -324,10 +324,10 @@ async fn a_room_whose_signalling_dies_is_told_with_its_ports_until_its_sessions_
     let reason = adapter.until("the host's end", gone).await?;
     assert!(reason.contains("host 100101: its session timed out"), "{reason}");
     let rest: BTreeMap<_, _> = ports.into_iter().filter(|(room, _)| room == "1002").collect();
-    adapter.until_served("room 1002 alone", &rest).await?;
     adapter
         .until("the end of 1001", asked("1001", |ask| *ask == Ask::NoActiveUser))
         .await?;
+    adapter.until_served("room 1002 alone", &rest).await?;
     for _ in 0..3 {
         assert!(!adapter.served().await?.contains_key("1001"));
     }
