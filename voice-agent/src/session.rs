@@ -4,6 +4,7 @@
 //! core's to decide. docs/PROTOCOL.md is the same, from the peer's side.
 
 pub mod client;
+mod connections;
 mod hub;
 mod keepalive;
 mod ledger;
@@ -132,3 +133,6 @@ fn wall_now() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,9 @@ pub struct JoinAnswer {
     pub authoritative: bool,
 }
 
+/// An answer that is yet to come. An error says that the driver has ended.
+pub type Answer = oneshot::Receiver<Result<Accepted, Rejected>>;
+
 /// The driver has ended; the agent is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the agent is shutting down")]
@@ -73,6 +76,17 @@ impl Handle {
     /// driver.
     pub async fn request(&self, request: Request) -> Result<Result<Accepted, Rejected>, Stopped> {
         self.ask(|tx| Message::Request(request, tx)).await
+    }
+
+    /// As [`Handle::request`], but returns once the request is in the queue: whoever has more to say in order need not
+    /// wait for the store.
+    pub async fn send_request(&self, request: Request) -> Result<Answer, Stopped> {
+        self.send(|tx| Message::Request(request, tx)).await
+    }
+
+    /// As [`Handle::client`], but returns once the fact is in the queue.
+    pub async fn send_client(&self, fact: ClientFact) -> Result<Answer, Stopped> {
+        self.send(|tx| Message::Client(fact, tx)).await
     }
 
     /// Tells a fact about a client and waits for the answer.
@@ -117,8 +131,15 @@ impl Handle {
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {
+        self.send(message).await?.await.map_err(|_| Stopped)
+    }
+
+    async fn send<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<oneshot::Receiver<T>, Stopped> {
         let (tx, rx) = oneshot::channel();
         self.queue.send(message(tx)).await.map_err(|_| Stopped)?;
-        rx.await.map_err(|_| Stopped)
+        Ok(rx)
     }
 }

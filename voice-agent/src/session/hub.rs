@@ -228,6 +228,7 @@ impl Hub {
 
     /// Every connected peer, or those that serve `room`, by id.
     pub(super) fn views(&self, room: Option<&RoomId>, now: Wall) -> Vec<PeerView> {
+        let pending = self.ledger.pending(now);
         let view = |(id, peer): (&PeerId, &Peer)| PeerView {
             peer: id.clone(),
             role: peer.role,
@@ -235,7 +236,7 @@ impl Hub {
             weight: peer.weight,
             since: peer.since,
             rooms: peer.served.len(),
-            pending: self.ledger.pending(id, now),
+            pending: pending.get(id).copied().unwrap_or_default(),
         };
         let serves = |peer: &Peer| room.is_none_or(|room| peer.served.contains(room));
         self.peers

@@ -1,7 +1,7 @@
 //! Every STATE_EXPIRED that is not over: who was told, who acknowledged, who is to be told yet.
 
 use crate::session::peer::PeerInfo;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use voice_room::{Epoch, PeerId, RoomId, Version, Wall, command::Expired};
 
 /// Rooms with a pending STATE_EXPIRED; more than a node's default quota of rooms.
@@ -116,10 +116,19 @@ impl Ledger {
         self.rooms.retain(|_, notice| notice.expired.isolated_until > now);
     }
 
-    /// How many a peer has not acknowledged.
-    pub(super) fn pending(&self, peer: &PeerId, now: Wall) -> usize {
-        let open = |notice: &&Notice| notice.expired.isolated_until > now && notice.waiting.contains(peer);
-        self.rooms.values().filter(open).count()
+    /// How many each peer has not acknowledged; one with none is left out.
+    pub(super) fn pending(&self, now: Wall) -> HashMap<&PeerId, usize> {
+        let mut counts = HashMap::new();
+        let open = |notice: &&Notice| notice.expired.isolated_until > now;
+        for peer in self
+            .rooms
+            .values()
+            .filter(open)
+            .flat_map(|notice| &notice.waiting)
+        {
+            *counts.entry(peer).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -155,6 +164,10 @@ mod tests {
         }
     }
 
+    fn pending(ledger: &Ledger, now: Wall) -> usize {
+        ledger.pending(now).get(&peer("gw")).copied().unwrap_or_default()
+    }
+
     #[test]
     fn a_peer_is_told_again_on_each_connect_until_it_acknowledged() {
         let mut ledger = Ledger::default();
@@ -180,11 +193,11 @@ mod tests {
         ledger.keep(&expired("r", 4), true, [].into_iter(), Wall(0));
         let gw = info("gw", Role::Gateway);
         assert_eq!(ledger.due(&gw, Wall(999)).len(), 1);
-        assert_eq!(ledger.pending(&gw.id, Wall(999)), 1);
-        assert_eq!(ledger.pending(&gw.id, Wall(1000)), 0);
+        assert_eq!(pending(&ledger, Wall(999)), 1);
+        assert_eq!(pending(&ledger, Wall(1000)), 0);
         assert!(ledger.withdraw(&expired("r", 4).room).is_some());
         assert_eq!(ledger.due(&gw, Wall(1)), []);
-        assert_eq!(ledger.pending(&gw.id, Wall(1)), 0);
+        assert_eq!(pending(&ledger, Wall(1)), 0);
         ledger.keep(&expired("r", 4), true, [].into_iter(), Wall(0));
         assert_eq!(ledger.due(&gw, Wall(1000)), []);
     }

@@ -10,7 +10,7 @@ use crate::{
             session_server::{Session, SessionServer},
         },
     },
-    session::{Sessions, outgoing::Drain, peer::PeerInfo, stream},
+    session::{Sessions, connections, outgoing::Drain, peer::PeerInfo, stream},
     telemetry::Counter,
 };
 use std::time::Duration;
@@ -19,11 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request, Response, Status, Streaming,
-    server::NamedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Request, Response, Status, Streaming, server::NamedService, transport::Server};
 use voice_room::RoomId;
 
 /// The largest message a peer may send, encoded.
@@ -59,6 +55,7 @@ pub(super) async fn serve(
     let _stop_on_drop = stop.clone().drop_guard();
     let tasks = sessions.0.tasks.clone();
     let (ping_every, pong_within) = (sessions.0.ping_every, sessions.0.pong_within);
+    let max_peers = sessions.0.max_peers;
     let service = Service {
         sessions,
         handle,
@@ -80,10 +77,7 @@ pub(super) async fn serve(
         .add_service(reflection)
         .add_service(SessionServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AdmissionServer::new(service).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled(),
-        );
+        .serve_with_incoming_shutdown(connections::accept(listener, max_peers), stop.cancelled());
     let result = tokio::select! {
         result = server => result,
         () = async { stop.cancelled().await; sleep(DRAIN_WITHIN).await } => Ok(()),

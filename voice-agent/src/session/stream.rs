@@ -205,7 +205,10 @@ struct Cleanup {
 impl Drop for Cleanup {
     fn drop(&mut self) {
         let end = std::mem::replace(&mut self.end, Ok(()));
-        let reason = end.as_ref().err().map_or("", Status::message).to_owned();
+        let reason = match &end {
+            Ok(()) => "the peer closed its side".to_owned(),
+            Err(status) => status.message().to_owned(),
+        };
         self.outgoing.end(&reason, end.err());
         let Some(stream) = self.stream else { return };
         let gone = self.sessions.hub().leave(&self.info.id, stream);

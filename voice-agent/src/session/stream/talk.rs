@@ -3,7 +3,10 @@
 
 use super::{count_unreadable, stopping};
 use crate::{
-    driver::{Handle, handle::Stopped},
+    driver::{
+        Handle,
+        handle::{self, Stopped},
+    },
     proto::v1::{
         ClientEvent, ExpiredAck, Keepalive as Beat, KeepaliveKind, MediaHeartbeat, PeerMessage, RoomEvent,
         agent_message, peer_message::Message,
@@ -21,29 +24,39 @@ use crate::{
     telemetry::Counter,
 };
 use futures::{
+    FutureExt,
     future::BoxFuture,
     stream::{FuturesUnordered, StreamExt},
 };
-use std::task::Poll;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::coop::consume_budget,
+    time::{Instant, sleep_until},
+};
 use tokio_stream::Stream;
 use tonic::Status;
 use voice_room::{
-    Input, Rejected, RoomId, State,
+    ClientId, Input, Rejected, RoomId, State,
     command::Accepted,
-    input::{ClientAct, ClientFact, Request},
+    input::{ClientAct, Request},
 };
 
 /// Requests of one peer that wait for their answers.
 const MAX_WAITING: usize = 64;
 
-/// A request's answer, and what it means for the topology.
+/// A request's answer.
 struct Answer {
     request_id: u64,
     room: RoomId,
-    /// Why the peer serves the room, if this is accepted.
-    because: Option<Because>,
+    meant: Meant,
     result: Result<Result<Accepted, Rejected>, Stopped>,
+}
+
+/// What a request means for the topology.
+enum Meant {
+    /// The peer serves the room, if this is accepted.
+    Serve(Because),
+    /// The client is not in the room any more.
+    Leave(ClientId),
 }
 
 /// The conversation with one connected peer.
@@ -83,6 +96,7 @@ impl<'s> Talk<'s> {
         S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
     {
         loop {
+            consume_budget().await;
             tokio::select! {
                 biased;
                 Some(answer) = self.waiting.next() => self.answer(answer)?,
@@ -104,8 +118,8 @@ impl<'s> Talk<'s> {
 
     async fn take(&mut self, message: PeerMessage) -> Result<(), Status> {
         match message.message {
-            Some(Message::RoomEvent(event)) => self.room_event(event),
-            Some(Message::ClientEvent(event)) => self.client_event(&event),
+            Some(Message::RoomEvent(event)) => self.room_event(event).await,
+            Some(Message::ClientEvent(event)) => self.client_event(&event).await,
             Some(Message::MediaHeartbeat(heartbeat)) => self.heartbeat(heartbeat).await,
             Some(Message::ExpiredAck(ack)) => self.ack(&ack).await,
             Some(Message::Keepalive(beat)) => self.beat(beat),
@@ -117,99 +131,74 @@ impl<'s> Talk<'s> {
         }
     }
 
-    fn room_event(&mut self, event: RoomEvent) -> Result<(), Status> {
+    async fn room_event(&mut self, event: RoomEvent) -> Result<(), Status> {
         let request_id = event.request_id;
         let request = translate::room_event(self.info, event)
             .and_then(|request| self.fits(&request.room, &Because::Named).map(|()| request));
         match request {
-            Ok(request) => self.request(request_id, request),
+            Ok(request) => self.request(request_id, request).await,
             Err(refusal) => self.refuse(request_id, refusal),
         }
     }
 
-    fn request(&mut self, request_id: u64, request: Request) -> Result<(), Status> {
-        let handle = self.handle.clone();
-        self.wait_for(async move {
-            Answer {
-                request_id,
-                room: request.room.clone(),
-                because: Some(Because::Named),
-                result: handle.request(request).await,
-            }
-        })
+    async fn request(&mut self, request_id: u64, request: Request) -> Result<(), Status> {
+        let room = request.room.clone();
+        let answer = self.handle.send_request(request).await.map_err(stopping)?;
+        self.wait_for(request_id, room, Meant::Serve(Because::Named), answer);
+        Ok(())
     }
 
-    fn client_event(&mut self, event: &ClientEvent) -> Result<(), Status> {
+    async fn client_event(&mut self, event: &ClientEvent) -> Result<(), Status> {
         let fact = match translate::client_event(self.info, event) {
             Ok(fact) => fact,
             Err(refusal) => return self.refuse(event.request_id, refusal),
         };
-        let because = match fact.what {
-            ClientAct::Leave => {
-                let mut hub = self.sessions.hub();
-                hub.left(&self.info.id, self.stream, &fact.room, &fact.client);
-                None
-            }
-            ClientAct::Join | ClientAct::Keepalive => Some(Because::Client(fact.client.clone())),
+        let meant = match fact.what {
+            ClientAct::Leave => Meant::Leave(fact.client.clone()),
+            ClientAct::Join | ClientAct::Keepalive => Meant::Serve(Because::Client(fact.client.clone())),
         };
-        let fits = because.as_ref().map_or(Ok(()), |b| self.fits(&fact.room, b));
-        match fits {
-            Ok(()) => self.client(event.request_id, because, fact),
-            Err(refusal) => self.refuse(event.request_id, refusal),
+        if let Meant::Serve(because) = &meant
+            && let Err(refusal) = self.fits(&fact.room, because)
+        {
+            return self.refuse(event.request_id, refusal);
         }
+        let room = fact.room.clone();
+        let answer = self.handle.send_client(fact).await.map_err(stopping)?;
+        self.wait_for(event.request_id, room, meant, answer);
+        Ok(())
     }
 
-    fn client(&mut self, request_id: u64, because: Option<Because>, fact: ClientFact) -> Result<(), Status> {
-        let handle = self.handle.clone();
-        self.wait_for(async move {
+    fn wait_for(&self, request_id: u64, room: RoomId, meant: Meant, answer: handle::Answer) {
+        let answer = async move {
             Answer {
                 request_id,
-                room: fact.room.clone(),
-                because,
-                result: handle.client(fact).await,
+                room,
+                meant,
+                result: answer.await.map_err(|_| Stopped),
             }
-        })
-    }
-
-    /// Polled once here, so that requests enter the driver's queue in the order they came.
-    fn wait_for(&mut self, answer: impl Future<Output = Answer> + Send + 'static) -> Result<(), Status> {
-        let mut answer: BoxFuture<'static, Answer> = Box::pin(answer);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        match answer.as_mut().poll(&mut context) {
-            Poll::Ready(answer) => self.answer(answer),
-            Poll::Pending => {
-                self.waiting.push(answer);
-                Ok(())
-            }
-        }
+        };
+        self.waiting.push(answer.boxed());
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), Status> {
-        let Answer {
-            request_id,
-            room,
-            because,
-            result,
-        } = answer;
-        let id = &self.info.id;
-        match result.map_err(stopping)? {
-            Ok(accepted) => {
-                let message = wire::accepted(request_id, &accepted);
-                self.push(agent_message::Message::EventResult(message))?;
-                if let Some(because) = because.filter(|_| accepted.state != State::Destroyed) {
-                    let mut hub = self.sessions.hub();
-                    hub.serves(id, self.stream, &room, because);
-                }
-            }
+        let result = answer.result.map_err(stopping)?;
+        let message = match &result {
+            Ok(accepted) => wire::accepted(answer.request_id, accepted),
             Err(rejected) => {
                 Counter::SessionRefused.count();
-                let message = wire::refused(request_id, Refusal::from(&rejected));
-                self.push(agent_message::Message::EventResult(message))?;
-                if because.is_some() {
-                    let mut hub = self.sessions.hub();
-                    hub.catch_up(id, self.stream, &room);
-                }
+                wire::refused(answer.request_id, Refusal::from(rejected))
             }
+        };
+        self.push(agent_message::Message::EventResult(message))?;
+        let (id, stream, room) = (&self.info.id, self.stream, &answer.room);
+        let mut hub = self.sessions.hub();
+        match (answer.meant, result) {
+            (Meant::Serve(_), Ok(accepted)) if accepted.state == State::Destroyed => {}
+            (Meant::Serve(because), Ok(_)) => hub.serves(id, stream, room, because),
+            (Meant::Serve(_), Err(_)) => hub.catch_up(id, stream, room),
+            // The client may have joined the present life meanwhile.
+            (Meant::Leave(_), Err(Rejected::OldIncarnation { .. })) => {}
+            (Meant::Leave(client), _) => hub.left(id, stream, room, &client),
         }
         Ok(())
     }

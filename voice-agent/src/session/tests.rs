@@ -1,0 +1,293 @@
+//! The whole service over loopback TCP, with the tests playing the driver. What is only about time runs without TCP, on
+//! a paused clock (`quiet`).
+
+mod limits;
+mod pushes;
+mod quiet;
+mod streams;
+
+use super::{
+    client::{ClientError, PeerClient},
+    *,
+};
+use crate::{
+    driver::handle::{JoinAnswer, Message, Query},
+    proto::v1::{self, agent_message::Message as FromAgent, peer_message::Message as FromPeer},
+};
+use std::{collections::VecDeque, net::SocketAddr};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tonic::{Code, metadata::MetadataMap, transport::Endpoint};
+use voice_room::{
+    Incarnation, Input, Isolation, Rejected, RoomId, SourceId, State, Version,
+    command::Accepted,
+    input::{ClientFact, Request},
+};
+
+/// Nothing that is expected takes longer, even on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What reached the driver, in order.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Fact(Input),
+    Request(Request),
+    Client(ClientFact),
+}
+
+/// A running service, and the driver's end of its queue. Ends with the test.
+struct Agent {
+    sessions: Sessions,
+    addr: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<Result<(), SessionError>>,
+    driver: JoinHandle<()>,
+    told: mpsc::UnboundedReceiver<Told>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.driver.abort();
+    }
+}
+
+fn config(max_peers: u32) -> SessionConfig {
+    SessionConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        insecure: false,
+        ping_every: Duration::from_secs(30),
+        pong_within: Duration::from_secs(15),
+        max_peers,
+    }
+}
+
+fn sessions(max_peers: u32) -> Sessions {
+    let epoch = Epoch { era: 1, revision: 7 };
+    Sessions::new(
+        NodeName::new("node-1").unwrap(),
+        epoch,
+        50_000..=60_000,
+        &config(max_peers),
+    )
+}
+
+fn isolated() -> Isolation {
+    Isolation {
+        room: room("isolated"),
+        reason: "stuck".into(),
+        until: Wall(wall_now().0 + 60_000),
+    }
+}
+
+/// Plays the driver: accepts everything but what names the room `isolated`.
+async fn drive(mut queue: mpsc::Receiver<Message>, told: mpsc::UnboundedSender<Told>) {
+    let answer = |room: &RoomId| match room.as_str() {
+        "isolated" => Err(Rejected::Isolated {
+            reason: "stuck".into(),
+            retry_after: Duration::from_secs(60),
+        }),
+        _ => Ok(Accepted {
+            state: State::Liveing,
+            version: Version(2),
+            epoch: Epoch { era: 1, revision: 7 },
+            incarnation: Incarnation(1),
+        }),
+    };
+    while let Some(message) = queue.recv().await {
+        match message {
+            Message::Fact(input) => drop(told.send(Told::Fact(input))),
+            Message::Request(request, reply) => {
+                drop(reply.send(answer(&request.room)));
+                drop(told.send(Told::Request(request)));
+            }
+            Message::Client(fact, reply) => {
+                drop(reply.send(answer(&fact.room)));
+                drop(told.send(Told::Client(fact)));
+            }
+            Message::Query(Query::Isolations(reply)) => drop(reply.send(vec![isolated()])),
+            Message::Query(Query::CheckJoin(room, reply)) => {
+                let refused = (room == isolated().room).then(|| ("stuck".into(), Duration::from_micros(1)));
+                drop(reply.send(JoinAnswer {
+                    refused,
+                    authoritative: true,
+                }));
+            }
+            Message::Query(other) => panic!("not asked by sessions: {other:?}"),
+        }
+    }
+}
+
+impl Agent {
+    async fn start() -> Agent {
+        Agent::with_max_peers(100).await
+    }
+
+    async fn with_max_peers(max_peers: u32) -> Agent {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (handle, queue) = Handle::new(64);
+        let (tx, told) = mpsc::unbounded_channel();
+        let sessions = sessions(max_peers);
+        let stop = CancellationToken::new();
+        Agent {
+            addr,
+            driver: tokio::spawn(drive(queue, tx)),
+            serving: tokio::spawn(sessions.clone().serve(handle, listener, stop.clone())),
+            sessions,
+            stop,
+            told,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    async fn peer(&self, role: Role, id: &str) -> PeerClient {
+        self.try_peer(role, id).await.unwrap()
+    }
+
+    async fn try_peer(&self, role: Role, id: &str) -> Result<PeerClient, ClientError> {
+        PeerClient::connect(&self.url(), role, &PeerId::new(id).unwrap()).await
+    }
+
+    /// A call with this metadata and this first message.
+    async fn call(
+        &self,
+        pairs: &[(&'static str, &str)],
+        protocol_version: u32,
+    ) -> Result<PeerClient, ClientError> {
+        let mut metadata = MetadataMap::new();
+        for (key, value) in pairs {
+            metadata.append(*key, value.parse().unwrap());
+        }
+        let hello = v1::Hello {
+            protocol_version,
+            ..Default::default()
+        };
+        let channel = Endpoint::from_shared(self.url())
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        PeerClient::open(channel, metadata, hello).await
+    }
+
+    async fn told(&mut self) -> Told {
+        timeout(PATIENCE, self.told.recv()).await.unwrap().unwrap()
+    }
+
+    fn view(&self, id: &str) -> Option<PeerView> {
+        let mut views = self.sessions.topology(None).into_iter();
+        views.find(|view| view.peer.as_str() == id)
+    }
+}
+
+/// Waits for what another task does.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+}
+
+async fn next(peer: &mut PeerClient) -> FromAgent {
+    timeout(PATIENCE, peer.next()).await.unwrap().unwrap().unwrap()
+}
+
+/// The status a stream ends with, and the reason of the Goodbye before it.
+async fn end_of(peer: &mut PeerClient) -> (Option<String>, Option<Code>) {
+    let mut goodbye = None;
+    loop {
+        match timeout(PATIENCE, peer.next()).await.unwrap() {
+            Ok(Some(FromAgent::Goodbye(said))) => goodbye = Some(said.reason),
+            Ok(Some(_)) => {}
+            Ok(None) => return (goodbye, None),
+            Err(e) => return (goodbye, Some(code(&e))),
+        }
+    }
+}
+
+fn code(e: &ClientError) -> Code {
+    match e {
+        ClientError::Status(status) => status.code(),
+        other => panic!("{other}"),
+    }
+}
+
+fn room(name: &str) -> RoomId {
+    RoomId::new(name).unwrap()
+}
+
+fn room_event(name: &str, request_id: u64) -> v1::RoomEvent {
+    v1::RoomEvent {
+        request_id,
+        room: name.into(),
+        event: v1::EventType::Create.into(),
+        ..Default::default()
+    }
+}
+
+fn client_event(name: &str, client: &str, kind: v1::ClientEventKind) -> v1::ClientEvent {
+    v1::ClientEvent {
+        request_id: 1,
+        room: name.into(),
+        client_id: client.into(),
+        kind: kind.into(),
+        ..Default::default()
+    }
+}
+
+fn heartbeat(rooms: &[(&str, &[u32])]) -> v1::MediaHeartbeat {
+    let served = |(room, ports): &(&str, &[u32])| v1::ServedRoom {
+        room: (*room).into(),
+        ports: ports.to_vec(),
+        participants: 2,
+        host: None,
+    };
+    v1::MediaHeartbeat {
+        rooms: rooms.iter().map(served).collect(),
+        capacity: None,
+    }
+}
+
+fn expired(name: &str) -> Expired {
+    Expired {
+        room: room(name),
+        incarnation: Incarnation(1),
+        version: Version(3),
+        epoch: Epoch { era: 1, revision: 7 },
+        reason: "stuck for 90 s".into(),
+        isolated_until: Wall(wall_now().0 + 300_000),
+    }
+}
+
+fn update(name: &str, state: State) -> RoomUpdate {
+    RoomUpdate {
+        room: room(name),
+        incarnation: Incarnation(1),
+        state,
+        version: Version(4),
+        epoch: Epoch { era: 1, revision: 7 },
+        reason: "said so".into(),
+        trace_id: None,
+    }
+}
+
+/// Sends and reads the answer.
+async fn ask(peer: &mut PeerClient, message: FromPeer) -> v1::EventResult {
+    peer.sender().send(message).await.unwrap();
+    match next(peer).await {
+        FromAgent::EventResult(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal(result: v1::EventResult) -> v1::Refused {
+    match result.result {
+        Some(v1::event_result::Result::Rejected(refused)) => refused,
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,125 @@
+//! What is only about time, on a paused clock and without TCP.
+
+use super::*;
+use crate::session::{outgoing::Drain, peer::PeerInfo, stream};
+use tokio::time::Instant;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::Status;
+
+struct Quiet {
+    to_agent: mpsc::Sender<Result<v1::PeerMessage, Status>>,
+    from_agent: Drain,
+    sessions: Sessions,
+    _driver: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+/// A stream without TCP. No Hello is said yet.
+async fn open() -> Quiet {
+    let (handle, queue) = Handle::new(8);
+    let (told, _) = mpsc::unbounded_channel();
+    let driver = tokio::spawn(drive(queue, told));
+    let mut metadata = MetadataMap::new();
+    metadata.insert("peer-role", "gateway".parse().unwrap());
+    metadata.insert("peer-id", "gw".parse().unwrap());
+    let info = PeerInfo::from_metadata(&metadata).unwrap();
+    let (to_agent, inbound) = mpsc::channel(8);
+    let (sessions, stop) = (sessions(10), CancellationToken::new());
+    let from_agent = stream::open(sessions.clone(), handle, stop, info, ReceiverStream::new(inbound));
+    Quiet {
+        to_agent,
+        from_agent: from_agent.await.unwrap(),
+        sessions,
+        _driver: tokio_util::task::AbortOnDropHandle::new(driver),
+    }
+}
+
+impl Quiet {
+    async fn say(&self, message: FromPeer) {
+        let message = v1::PeerMessage {
+            message: Some(message),
+        };
+        self.to_agent.send(Ok(message)).await.unwrap();
+    }
+
+    async fn hello(&mut self) {
+        self.say(FromPeer::Hello(v1::Hello {
+            protocol_version: 1,
+            ..Default::default()
+        }))
+        .await;
+        assert!(matches!(self.next().await, Ok(FromAgent::Welcome(_))));
+    }
+
+    async fn next(&mut self) -> Result<FromAgent, Status> {
+        let message = self.from_agent.next().await.unwrap();
+        message.map(|message| message.message.unwrap())
+    }
+
+    async fn ping(&mut self) -> u64 {
+        match self.next().await {
+            Ok(FromAgent::Keepalive(beat)) if beat.kind == 1 => beat.nonce,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_pinged_every_30_s_and_ended_after_two_misses() {
+    let mut quiet = open().await;
+    let start = Instant::now();
+    quiet.hello().await;
+    for n in [1, 2] {
+        assert_eq!(quiet.ping().await, n);
+        assert_eq!(start.elapsed().as_secs(), 30 * n);
+    }
+    assert!(matches!(quiet.next().await, Ok(FromAgent::Goodbye(_))));
+    assert_eq!(quiet.next().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(start.elapsed().as_secs(), 75);
+    assert!(quiet.from_agent.next().await.is_none());
+    assert_eq!(quiet.sessions.topology(None), []);
+    assert!(quiet.sessions.0.tasks.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_anything_at_all_within_the_time_lives_on() {
+    let mut quiet = open().await;
+    quiet.hello().await;
+    for n in 1..=20 {
+        assert_eq!(quiet.ping().await, n);
+        if n % 2 == 0 {
+            quiet.say(FromPeer::RoomEvent(room_event("not valid", 1))).await;
+            assert!(matches!(quiet.next().await, Ok(FromAgent::EventResult(_))));
+        }
+    }
+    assert_eq!(quiet.sessions.topology(None).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_says_no_hello_ends_after_ten_seconds() {
+    let mut quiet = open().await;
+    let start = Instant::now();
+    assert!(matches!(quiet.next().await, Ok(FromAgent::Goodbye(_))));
+    assert_eq!(quiet.next().await.unwrap_err().code(), Code::DeadlineExceeded);
+    assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_message_that_is_no_hello_ends_the_stream() {
+    let mut quiet = open().await;
+    quiet.say(FromPeer::RoomEvent(room_event("r", 1))).await;
+    assert!(matches!(quiet.next().await, Ok(FromAgent::Goodbye(_))));
+    let status = quiet.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.message(), "the first message must be Hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closes_its_side_gets_an_end_without_an_error() {
+    let mut quiet = open().await;
+    quiet.hello().await;
+    let (closed, _) = mpsc::channel(1);
+    drop(std::mem::replace(&mut quiet.to_agent, closed));
+    assert!(matches!(quiet.next().await, Ok(FromAgent::Goodbye(_))));
+    assert!(quiet.from_agent.next().await.is_none());
+    assert_eq!(quiet.sessions.topology(None), []);
+}
