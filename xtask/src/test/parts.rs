@@ -89,7 +89,7 @@ impl Part {
             target: target.into(),
             run: vec![executable.into()],
             folder: Path::new(message["manifest_path"].as_str()?).parent()?.into(),
-            serial: package == "voice-tests" && kind == "test",
+            serial: package == "voice-tests",
         })
     }
 
