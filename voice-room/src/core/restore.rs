@@ -12,6 +12,7 @@ use crate::{
     Command, EventType, Isolation, Mono, Now, RoomId, RoomRecord, State, StateChangeEvent,
     input::{Ask, FoundBlock, Intent, Request, Restored},
     record::{Change, IsolationChange},
+    state::allows,
     timeline::{Actor, Progress, Step},
 };
 use alloc::{collections::BTreeMap, format, vec::Vec};
@@ -100,20 +101,31 @@ impl Core {
 
     /// A journalled trip goes on: armed again with its deadline, pushed again, stored if it was not.
     fn resume_trip(&mut self, now: Now, id: &RoomId, intent: &Intent, block: Option<&FoundBlock>) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
         let left = remaining(now, intent);
-        let change = intent.change.clone();
-        let stored = self.rooms.get(id).is_some_and(|r| {
-            r.record.op_id == change.record.op_id && r.record.version == change.record.version
-        });
-        if let Some(room) = self.rooms.get_mut(id) {
-            room.record = change.record.clone();
-            if !stored {
-                room.unstored.push_back(Pending {
-                    change: change.clone(),
-                    replies: Vec::new(),
-                    retry_at: Some(now.mono),
-                });
-            }
+        let stored = room.record.op_id == intent.change.record.op_id;
+        let mut change = follow_up(&intent.change, &room.record);
+        if stored {
+            change.record.clone_from(&room.record);
+            change.event.version = change.record.version;
+        } else {
+            change.record.epoch = self.epoch;
+            change.event.epoch = self.epoch;
+            room.record.clone_from(&change.record);
+            room.unstored.push_back(Pending {
+                change: change.clone(),
+                replies: Vec::new(),
+                retry_at: Some(now.mono),
+            });
+        }
+        if change.record.version != intent.change.record.version {
+            let change = change.clone();
+            self.out(Command::Journal(Intent {
+                change,
+                ..intent.clone()
+            }));
         }
         let deadline = block.map_or(now.mono + left, |b| b.deadline);
         let trip = found_trip(now, change, deadline, intent.until, stored);
@@ -226,6 +238,19 @@ pub(super) fn by_map(id: &RoomId, ask: Ask) -> Request {
         trace_id: None,
         reply: None,
     }
+}
+
+/// The trip as it follows on the stored record: what waited for the store before it is lost with the agent that died.
+fn follow_up(journalled: &Change, record: &RoomRecord) -> Change {
+    let mut change = journalled.clone();
+    let from = Some(record.state);
+    let next = record.version.next();
+    let same_life = record.incarnation == change.record.incarnation;
+    if same_life && next < change.record.version && allows(from, change.event.event_type, State::Expired) {
+        (change.record.version, change.event.version) = (next, next);
+        change.event.old_state = from;
+    }
+    change
 }
 
 /// What is left of a journalled trip. Its monotonic deadline counts for this boot only and the wall clock may have been

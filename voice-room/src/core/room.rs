@@ -6,7 +6,7 @@ use crate::{
     command::Accepted,
     id::ClientId,
     input::ReplyId,
-    timeline::{Actor, Hold, Progress, Rule, Step},
+    timeline::{Actor, Evidence, Hold, Progress, Rule, Step},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -62,6 +62,7 @@ pub(crate) struct Watch {
 pub(crate) struct Trip {
     pub(crate) reason: String,
     pub(crate) rule: Option<Rule>,
+    pub(crate) evidence: Option<Evidence>,
     pub(crate) until: Wall,
     pub(crate) deadline: Mono,
     pub(crate) armed_at: Mono,
@@ -186,6 +187,7 @@ impl Trip {
         Trip {
             reason: change.event.reason.clone(),
             rule,
+            evidence: None,
             until,
             deadline,
             armed_at: now,

@@ -36,6 +36,9 @@ impl Core {
         let Some(version) = self.expire(now, id, EventType::Stuck, Some(rule), lasts, cause, true) else {
             return;
         };
+        if let Some(trip) = self.rooms.get_mut(id).and_then(|r| r.trip.as_mut()) {
+            trip.evidence.clone_from(&evidence);
+        }
         let until = now.wall + lasts;
         self.record(
             now,
@@ -308,6 +311,7 @@ impl Core {
         };
         let change = trip.change.clone();
         let (deadline, until, rule) = (trip.deadline, trip.until, trip.rule);
+        let evidence = trip.evidence.clone();
         match step {
             Step::Journal => self.out(Command::Journal(Intent {
                 change,
@@ -321,10 +325,9 @@ impl Core {
             Step::Audit => {
                 let Some(rule) = rule else { return };
                 let version = change.record.version;
-                // The evidence went into the first attempt, which may be in the log; the decision itself must not be lost.
                 let what = What::Trip {
                     rule,
-                    evidence: None,
+                    evidence,
                     until,
                     version,
                 };

@@ -7,7 +7,9 @@
 
 mod bounds;
 mod lives;
+mod model;
 mod ports;
+mod properties;
 mod restart;
 mod steps;
 mod store;

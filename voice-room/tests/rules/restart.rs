@@ -77,7 +77,13 @@ fn a_trip_the_store_does_not_have_goes_on_with_its_deadline_and_is_stored() {
     assert_eq!(armed(&commands), Some(intent.deadline));
     assert!(kinds(&commands).contains(&"push expired") && !kinds(&commands).contains(&"disarm"));
     assert_eq!(w.state("r"), Some(State::Expired));
-    assert_eq!(commits(&w.pass(1)), [intent.change]);
+    let change = commits(&w.pass(1)).remove(0);
+    let epoch = Epoch { era: 0, revision: 7 };
+    assert_eq!(
+        (change.record.op_id, change.record.epoch),
+        (intent.change.record.op_id, epoch)
+    );
+    assert_eq!(change.record.version, intent.change.record.version);
     assert_eq!(w.core.isolation(&room("r"), w.now).unwrap().1, secs(199));
     w.pass(199);
     assert_eq!(w.state("r"), Some(State::Destroyed));
@@ -318,4 +324,26 @@ fn the_repeat_of_the_change_a_record_was_stored_by_is_answered_after_a_restart()
         (answer.unwrap().unwrap().state, commands),
         (State::Liveing, vec![])
     );
+}
+
+#[test]
+fn a_trip_behind_changes_that_were_lost_with_the_agent_follows_on_what_is_stored() {
+    let (mut intent, before) = trip();
+    intent.change.record.version = Version(6);
+    intent.change.event.version = Version(6);
+    let rooms = vec![RoomRecord {
+        state: State::GraceClosing,
+        ..before
+    }];
+    let intents = vec![intent];
+    let (mut w, commands) = begin(Restored {
+        rooms,
+        intents,
+        ..Restored::default()
+    });
+    let change = commits(&w.pass(1)).remove(0);
+    assert_eq!(change.record.version, Version(2));
+    assert_eq!(change.event.old_state, Some(State::GraceClosing));
+    let journalled = |c: &Command| matches!(c, Command::Journal(i) if i.change == change);
+    assert!(commands.iter().any(journalled));
 }

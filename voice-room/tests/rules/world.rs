@@ -72,6 +72,7 @@ pub(crate) struct World {
     pub(crate) counters: bool,
     /// Whether the store and the steps of a trip answer, with success.
     pub(crate) answers: bool,
+    epoch: Epoch,
     seconds: u64,
     replies: u64,
 }
@@ -96,9 +97,17 @@ impl World {
             sockets: None,
             counters: true,
             answers: true,
+            epoch,
             seconds: 0,
             replies: 0,
         }
+    }
+
+    /// The agent starts again under the next epoch; media servers and counters go on.
+    pub(crate) fn restart(&mut self, rules: Rules, found: Restored) {
+        self.epoch.revision += 1;
+        let node = NodeName::new("node-1").unwrap();
+        self.core = Core::new(node, self.epoch, rules, found, self.now);
     }
 
     /// A node with these rooms LIVEING on media server `sfu`, ports 50000, 50002…, RTP both ways.
