@@ -41,7 +41,8 @@ impl JanusLab {
             &session,
             "--events-url",
             &events,
-        ])?;
+        ])
+        .with_context(|| lab.log())?;
         // As on a machine in production; and then attaching XDP does not restart the interface.
         lab.node()?.gro(&format!("{}v1", lab.ns), true)?;
         lab.users()?.gro(&format!("{}v2", lab.ns), true)?;
@@ -64,6 +65,14 @@ impl JanusLab {
     /// The users' namespace.
     pub fn users(&self) -> anyhow::Result<Netns> {
         Netns::existing(&format!("{}2", self.ns))
+    }
+
+    /// The end of what Janus itself logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.work.path().join("janus.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
+        format!("janus said:\n{}", end.join("\n"))
     }
 
     /// Its scratch directory.

@@ -44,14 +44,15 @@ pub struct Taps {
 impl Taps {
     /// Listens in both namespaces. Needs root.
     pub fn start(node: &Netns, users: &Netns) -> anyhow::Result<Taps> {
-        // A packet socket sees what goes out last of all; a raw IP socket takes what comes in after XDP and TC.
+        // A packet socket sees what goes out last of all; a raw IP socket takes what comes in after XDP and TC. The
+        // second listens first: no packet may be seen leaving that nobody could see arrive.
+        let arrived = Tap::start(node, AddressFamily::Inet, SockType::Raw, SockProtocol::Udp)?;
         let left = Tap::start(
             users,
             AddressFamily::Packet,
             SockType::Datagram,
             SockProtocol::EthAll,
         )?;
-        let arrived = Tap::start(node, AddressFamily::Inet, SockType::Raw, SockProtocol::Udp)?;
         Ok(Taps { left, arrived })
     }
 

@@ -57,10 +57,13 @@ fn an_interface_removed_and_made_again_is_attached_again_and_the_block_holds_on_
     thread::sleep(Duration::from_millis(500));
     stage.pair.connect().unwrap();
     let index = stage.pair.node.index(NODE_DEV).unwrap();
-    clock::wait_for("the new interface is attached", SOON, || {
-        let now = interface(&stage);
-        now["index"] == index && now["tc_ingress"] == "tcx" && now["tc_egress"] == "tcx"
+    let mut seen = Value::Null;
+    let attached = clock::poll(SOON, || {
+        seen = interface(&stage);
+        let at_work = ["tc_ingress", "tc_egress"].map(|hook| seen[hook] == "tcx") == [true; 2];
+        (seen["index"] == index && at_work).then_some(())
     });
+    assert!(attached.is_some(), "interface {index} is not attached: {seen}");
     let beta = stage.beta.room.delivered();
     clock::wait_for("beta's packets arrive again", SOON, || {
         stage.beta.room.delivered() > beta

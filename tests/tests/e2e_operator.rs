@@ -43,7 +43,7 @@ fn the_kill_switch_works_with_the_agent_dead() {
     stage.agent.text(&["kill-switch", "on"]).unwrap();
     stage.wait_alpha_flows(true, SOON);
     let status = stage.agent.json(&["kill-switch", "status"]).unwrap();
-    assert_eq!(status["on"], true, "{status}");
+    assert_eq!(status["kernel"], true, "{status}");
     stage.agent.run().unwrap();
     stage.wait_alpha_flows(true, SOON);
     let status = stage.agent.json(&["kernel", "status"]).unwrap();

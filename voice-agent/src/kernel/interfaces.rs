@@ -6,7 +6,10 @@ use nix::{
     net::if_::{InterfaceFlags, if_nameindex, if_nametoindex},
     sys::socket::SockaddrLike as _,
 };
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 /// Name by index. Of `wanted` those that exist; with none wanted, every interface that is up, is not loopback and has
 /// an address (IPv6 link-local ones, which every interface gets by itself, do not count).
@@ -18,6 +21,12 @@ pub(super) fn present(wanted: &[String]) -> Result<BTreeMap<u32, String>, Kernel
     };
     let by_index = |name: String| Some((if_nametoindex(name.as_str()).ok()?, name));
     Ok(names.into_iter().filter_map(by_index).collect())
+}
+
+/// The index of every interface there is, up or down.
+pub(super) fn indexes() -> Result<BTreeSet<u32>, KernelError> {
+    let all = if_nameindex().map_err(|e| list(e.into()))?;
+    Ok(all.iter().map(nix::net::if_::Interface::index).collect())
 }
 
 /// At start, a configured interface that does not exist is a mistake.
