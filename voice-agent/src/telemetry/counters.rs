@@ -60,6 +60,15 @@ counters! {
     SessionReplaced, "session_replaced", "Streams replaced by a new one of the same peer id.";
     SessionStrayAcks, "session_stray_acks", "Acknowledgements of a STATE_EXPIRED that is not pending: repeats, or withdrawn meanwhile.";
     SessionNotKept, "session_not_kept", "STATE_EXPIRED that could not be kept for reconnects because too many are.";
+    JanusBadRequests, "janus_bad_requests", "Event requests that were not JSON objects with the fields they need, or too large; answered with an error.";
+    JanusEventsDropped, "janus_events_dropped", "Events dropped because the queue was full; a listing repairs what they said.";
+    JanusConnectionsFailed, "janus_connections_failed", "Connections to the event listener that ended with an error.";
+    JanusInvalidIds, "janus_invalid_ids", "Room or participant ids that are not valid here; the participant is left out.";
+    JanusPortsOutside, "janus_ports_outside", "Media ports outside the configured range; not bound.";
+    JanusAdminFailed, "janus_admin_failed", "Questions to the admin socket that got no answer or a wrong one.";
+    JanusStrayAnswers, "janus_stray_answers", "Answers of another transaction than the one asked for; dropped.";
+    JanusListingsFailed, "janus_listings_failed", "Listings that failed: no heartbeat was sent.";
+    JanusRoomListsFailed, "janus_room_lists_failed", "Listings without the plugin's list of rooms; empty rooms are unknown then.";
 }
 
 /// One counter's value.
