@@ -196,7 +196,10 @@ fn the_kill_switch_without_agent_and_pins_is_a_file_that_a_later_start_honours()
     assert!(file.exists());
     let status = voice_agent(dir.path(), &["kill-switch", "status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&stdout(&status)).unwrap();
-    assert_eq!(status, serde_json::json!({ "kernel": null, "file": true }));
+    assert_eq!(
+        status,
+        serde_json::json!({ "on": true, "kernel": null, "file": true })
+    );
     assert_eq!(exit(&voice_agent(dir.path(), &["kill-switch", "off"])), 0);
     assert!(!file.exists());
 }

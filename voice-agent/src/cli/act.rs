@@ -52,7 +52,7 @@ pub(super) async fn release(
             let results = release_pinned(&maps, room)?;
             pinned::note(
                 &away,
-                "released in the pinned maps; the agent takes note when it is back",
+                "done in the pinned maps; the agent takes note when it is back",
             );
             released(&ReleaseAllResponse { results }, out)
         }

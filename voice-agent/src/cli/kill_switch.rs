@@ -18,10 +18,19 @@ use serde::Serialize;
 /// How the switch stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Switch {
+    /// Whether word or file turns it on.
+    on: bool,
     /// The pinned word; `None`: no program of ours is loaded.
     kernel: Option<bool>,
     /// Whether an agent that starts will turn it on.
     file: bool,
+}
+
+impl Switch {
+    fn new(kernel: Option<bool>, file: bool) -> Switch {
+        let on = kernel == Some(true) || file;
+        Switch { on, kernel, file }
+    }
 }
 
 /// Turns it, or tells how it is.
@@ -31,8 +40,7 @@ pub(super) async fn kill_switch(paths: &Paths, out: Output, turn: Turn) -> Resul
         Turn::Off => turn_to(paths, false).await?,
         Turn::Status => look(paths).await?,
     };
-    let file = kill_file::is_on(&paths.run);
-    out.print(&Switch { kernel, file }, say)
+    out.print(&Switch::new(kernel, kill_file::is_on(&paths.run)), say)
 }
 
 async fn turn_to(paths: &Paths, on: bool) -> Result<Option<bool>, Failure> {
@@ -116,19 +124,13 @@ mod tests {
 
     #[test]
     fn the_switch_says_what_the_kernel_does_and_what_a_later_start_will_do() {
-        let on = Switch {
-            kernel: Some(true),
-            file: true,
-        };
+        let on = Switch::new(Some(true), true);
         assert_eq!(
             say(&on, Output::plain()),
             "Kill switch: on. No packet is dropped and no room trips.\n\
              An agent that starts keeps it on (the file is there).\n"
         );
-        let gone = Switch {
-            kernel: None,
-            file: false,
-        };
+        let gone = Switch::new(None, false);
         assert_eq!(
             say(&gone, Output::plain()),
             "Kill switch: no program of ours is loaded, so nothing is dropped.\n\
