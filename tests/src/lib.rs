@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod frame;
 pub mod janus;
 pub mod netns;
+pub mod node;
 pub mod occupant;
 pub mod peer;
 pub mod programs;

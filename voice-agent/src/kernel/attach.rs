@@ -122,9 +122,7 @@ impl Attacher {
     /// Interfaces that went away take their links with them; what is left are pins that lead nowhere. An interface
     /// that only lost its address or went down keeps its links: nothing may leak when it comes back.
     fn drop_gone(&mut self, present: &BTreeMap<u32, String>, report: &mut Report) -> Result<(), KernelError> {
-        // Not by if_indextoname: nix 0.31 takes its NULL for success.
-        let all = interfaces::indexes()?;
-        let exists = |index: u32| all.contains(&index);
+        let exists = |index| interfaces::name(index).is_some();
         for pin in link_pins(&self.pin_dir)? {
             if !present.contains_key(&pin.index) && !exists(pin.index) {
                 remove(&pin.path)?;

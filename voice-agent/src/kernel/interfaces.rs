@@ -6,10 +6,7 @@ use nix::{
     net::if_::{InterfaceFlags, if_nameindex, if_nametoindex},
     sys::socket::SockaddrLike as _,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::{collections::BTreeMap, io};
 
 /// Name by index. Of `wanted` those that exist; with none wanted, every interface that is up, is not loopback and has
 /// an address (IPv6 link-local ones, which every interface gets by itself, do not count).
@@ -23,10 +20,12 @@ pub(super) fn present(wanted: &[String]) -> Result<BTreeMap<u32, String>, Kernel
     Ok(names.into_iter().filter_map(by_index).collect())
 }
 
-/// The index of every interface there is, up or down.
-pub(super) fn indexes() -> Result<BTreeSet<u32>, KernelError> {
-    let all = if_nameindex().map_err(|e| list(e.into()))?;
-    Ok(all.iter().map(nix::net::if_::Interface::index).collect())
+/// The name of an interface, up or down; `None`: there is none of this index. Not by if_indextoname: nix 0.31 takes
+/// its NULL for success.
+pub(super) fn name(index: u32) -> Option<String> {
+    let all = if_nameindex().ok()?;
+    let mut named = all.iter().filter(|i| i.index() == index);
+    named.next().map(|i| i.name().to_string_lossy().into_owned())
 }
 
 /// At start, a configured interface that does not exist is a mistake.

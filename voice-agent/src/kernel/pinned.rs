@@ -1,7 +1,7 @@
 //! The pinned maps as the CLI sees them when the agent is dead: read, release, kill switch, detach; nothing else.
 
 use super::{
-    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, shape,
+    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces, shape,
     tables::{self, Tables},
 };
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
@@ -159,7 +159,7 @@ impl Pinned {
         for version in directories(instance_dir)? {
             for link in attach::link_pins(&version)? {
                 // A filter of an interface that is gone went with it.
-                if let Some(name) = interface_name(link.index) {
+                if let Some(name) = interfaces::name(link.index) {
                     attach::remove_filter(&name, &link.kind).map_err(|problem| KernelError::Load {
                         what: format!("detaching {} from {name}", link.kind),
                         problem,
@@ -210,7 +210,7 @@ impl Pinned {
         let mut found: BTreeMap<u32, InterfaceStatus> = BTreeMap::new();
         for link in attach::link_pins(&self.dir)? {
             let status = found.entry(link.index).or_insert_with(|| InterfaceStatus {
-                name: interface_name(link.index).unwrap_or_else(|| "gone".into()),
+                name: interfaces::name(link.index).unwrap_or_else(|| "gone".into()),
                 index: link.index,
                 xdp: "not attached".into(),
                 tc_ingress: "not attached".into(),
@@ -236,13 +236,6 @@ fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, KernelError> {
         },
         _ => KernelError::map(name, &e),
     })
-}
-
-/// Not by if_indextoname: nix 0.31 takes its NULL for success.
-fn interface_name(index: u32) -> Option<String> {
-    let all = nix::net::if_::if_nameindex().ok()?;
-    let mut named = all.iter().filter(|i| i.index() == index);
-    named.next().map(|i| i.name().to_string_lossy().into_owned())
 }
 
 fn count(n: usize) -> u32 {
