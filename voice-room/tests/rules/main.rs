@@ -11,6 +11,7 @@ mod model;
 mod ports;
 mod properties;
 mod restart;
+mod said;
 mod steps;
 mod store;
 mod stuck;

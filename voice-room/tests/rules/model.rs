@@ -1,63 +1,19 @@
 //! A model beside the core: a store, a kernel and a journal that do as they are told, and what must always hold of what
 //! the core asks for.
 
+mod store;
+
 use crate::world::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+pub(crate) use store::Mood;
+use store::Store;
 use voice_room::{
-    Change, Command, Entry, Incarnation, Input, Isolation, Mono, OpId, Port, Rejected, RoomId, RoomRecord,
-    Rules, State, Version, Wall,
+    Change, Command, Entry, Incarnation, Input, Mono, Port, Rejected, RoomId, Rules, State, Version, Wall,
     config::Mode,
     input::{Ask, FoundBlock, Intent, ReplyId, Request, Restored},
-    record::{Committed, IsolationChange},
     state::allows,
     timeline::{Rule, What},
 };
-
-/// How the store treats the next changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
-    Takes,
-    /// Takes a change and says it failed.
-    TakesAndFails,
-    Fails,
-    /// Takes a change and says so much later.
-    TakesAndWaits,
-}
-
-/// The semantics of DESIGN 5.2, as every store has them.
-#[derive(Debug, Default)]
-struct Store {
-    records: BTreeMap<RoomId, RoomRecord>,
-    isolations: BTreeMap<RoomId, Isolation>,
-    applied: BTreeMap<(RoomId, Incarnation, Version), OpId>,
-    /// Rooms that somebody else wrote to.
-    tampered: BTreeSet<RoomId>,
-}
-
-impl Store {
-    fn take(&mut self, change: &Change) -> Committed {
-        let record = &change.record;
-        let found = self.records.get(&record.room);
-        if found.is_some_and(|f| f.version == record.version && f.op_id == record.op_id) {
-            return Committed::Skipped;
-        }
-        let state = found.map(|f| f.state).filter(|s| *s != State::Destroyed);
-        let next = found.is_none_or(|f| f.version.next() == record.version);
-        let begins = change.event.old_state.is_none();
-        if !next || state != change.event.old_state || (found.is_none() && !begins) {
-            return Committed::Conflict(found.cloned());
-        }
-        let place = (record.room.clone(), record.incarnation, record.version);
-        self.applied.insert(place, record.op_id.clone());
-        self.records.insert(record.room.clone(), record.clone());
-        match &change.isolation {
-            IsolationChange::Keep => {}
-            IsolationChange::Set(i) => drop(self.isolations.insert(record.room.clone(), i.clone())),
-            IsolationChange::Clear => drop(self.isolations.remove(&record.room)),
-        }
-        Committed::Ok
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Lab {

@@ -24,6 +24,14 @@ enum Action {
     },
     Omit(usize),
     Rtp(usize, (u64, u64)),
+    /// A room its media server forgets, for longer than the stuck time.
+    Forgotten(usize, (u64, u64)),
+    /// All media servers die; whether their sockets are looked at.
+    Outage {
+        looked: bool,
+    },
+    /// An operator blocks a room and releases it so many seconds later.
+    Released(usize, u64),
     Silence,
     SourceLost(usize),
     Sockets(Option<Vec<u16>>),
@@ -78,8 +86,8 @@ fn ask() -> impl Strategy<Value = (Ask, Actor)> {
         2 => Just((gone(), gateway())),
         2 => credential().prop_map(|credential| (Ask::HostReturn { host: None, credential }, gateway())),
         1 => Just((Ask::NoActiveUser, gateway())),
-        2 => lasts.prop_map(move |lasts| (Ask::Block { lasts, reason: reason() }, OPERATOR)),
-        2 => Just((Ask::Release { reason: "test".into() }, OPERATOR)),
+        4 => lasts.prop_map(move |lasts| (Ask::Block { lasts, reason: reason() }, OPERATOR)),
+        6 => Just((Ask::Release { reason: "test".into() }, OPERATOR)),
         1 => Just((Ask::OwnerLost { record_stale: true, unserved: true }, Actor::Agent)),
         2 => (0..6_u64).prop_map(|v| (close(Version(v)), gateway())),
     ]
@@ -108,6 +116,9 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(room, source, ports, rtp)| Action::Serve { room, source, ports, rtp }),
         4 => room().prop_map(Action::Omit),
         4 => (room(), rate()).prop_map(|(room, rate)| Action::Rtp(room, rate)),
+        3 => (room(), rate()).prop_map(|(room, rate)| Action::Forgotten(room, rate)),
+        3 => (room(), 0..100_u64).prop_map(|(room, seconds)| Action::Released(room, seconds)),
+        2 => any::<bool>().prop_map(|looked| Action::Outage { looked }),
         2 => Just(Action::Silence),
         1 => (0..2_usize).prop_map(Action::SourceLost),
         2 => prop::option::of(ports()).prop_map(Action::Sockets),
@@ -162,6 +173,34 @@ fn perform(lab: &mut Lab, action: Action) {
         Action::Omit(n) if served(lab, n) => lab.w.omit(ROOMS[n]),
         Action::Rtp(n, rate) if served(lab, n) => lab.w.rtp(ROOMS[n], rate.0, rate.1),
         Action::Omit(_) | Action::Rtp(..) => {}
+        Action::Forgotten(n, rate) if served(lab, n) => {
+            lab.w.rtp(ROOMS[n], rate.0, rate.1);
+            lab.w.omit(ROOMS[n]);
+            lab.pass(120);
+        }
+        Action::Forgotten(..) => {}
+        Action::Outage { looked } => {
+            lab.w.sockets = Some(ports_of(vec![50_000, 50_002, 50_004, 50_006, 50_008]));
+            lab.pass(10);
+            lab.w.sockets = looked.then(Vec::new);
+            lab.w.silence();
+            lab.w.silence_rtp();
+            lab.pass(120);
+        }
+        Action::Released(n, seconds) => {
+            let reason = || "test".to_string();
+            let block = Ask::Block {
+                lasts: None,
+                reason: reason(),
+            };
+            let request = lab.w.request(OPERATOR, ROOMS[n], block);
+            lab.ask(request);
+            lab.pass(seconds);
+            let request = lab
+                .w
+                .request(OPERATOR, ROOMS[n], Ask::Release { reason: reason() });
+            lab.ask(request);
+        }
         Action::Silence => lab.w.silence(),
         Action::SourceLost(n) => lab.feed(Input::SourceLost(source(SOURCES[n]))),
         Action::Sockets(ports) => lab.w.sockets = ports.map(ports_of),

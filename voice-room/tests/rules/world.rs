@@ -1,18 +1,18 @@
 //! A world of one node for the tests: a clock, media servers that answer, counters that move, a store that takes.
 //! Feeds the core and collects its commands.
 
+pub(crate) use crate::said::*;
 use std::{collections::BTreeMap, time::Duration};
 use voice_room::{
-    ClientId, Command, Core, Entry, Epoch, Incarnation, Input, Mono, NodeName, Now, OpId, Port, Rejected,
-    RoomId, Rules, SourceId, State, Version, Wall,
+    ClientId, Command, Core, Epoch, Incarnation, Input, Mono, NodeName, Now, OpId, Port, Rejected, RoomId,
+    Rules, SourceId, State, Version, Wall,
     command::Accepted,
     core::RoomView,
     input::{
         Ask, ClientAct, ClientFact, Counts, Credential, Heartbeat, ReplyId, Request, Restored, Served,
-        StepResult, Traffic,
+        Traffic,
     },
-    record::Committed,
-    timeline::{Actor, Step, What},
+    timeline::Actor,
 };
 
 pub(crate) const OPERATOR: Actor = Actor::Operator { uid: Some(0) };
@@ -397,115 +397,4 @@ pub(crate) fn close(version: Version) -> Ask {
 
 pub(crate) fn gone() -> Ask {
     Ask::HostDisconnect { reason: "bye".into() }
-}
-
-/// The answer of a world in which everything works.
-pub(crate) fn positive(now: Now, command: &Command) -> Option<Input> {
-    let step = |room: &RoomId, incarnation: Incarnation, step: Step, at: Option<Mono>| {
-        Some(Input::Step(StepResult {
-            room: room.clone(),
-            incarnation,
-            step,
-            at,
-            result: Ok("done".into()),
-        }))
-    };
-    match command {
-        Command::Commit(change) => Some(stored(change, Ok(Committed::Ok))),
-        Command::Journal(intent) => {
-            let record = &intent.change.record;
-            step(&record.room, record.incarnation, Step::Journal, None)
-        }
-        Command::Arm {
-            room, incarnation, ..
-        } => step(room, *incarnation, Step::Arm, Some(now.mono)),
-        Command::PushExpired(e) => step(&e.room, e.incarnation, Step::Push, None),
-        Command::Record(Entry {
-            room,
-            incarnation,
-            what: What::Trip { .. },
-            ..
-        }) => step(room, *incarnation, Step::Audit, None),
-        _ => None,
-    }
-}
-
-pub(crate) fn stored(change: &voice_room::Change, result: Result<Committed, String>) -> Input {
-    Input::Stored {
-        room: change.record.room.clone(),
-        op_id: change.record.op_id.clone(),
-        result,
-    }
-}
-
-pub(crate) fn replies(commands: &[Command], id: ReplyId) -> Vec<Result<Accepted, Rejected>> {
-    let answer = |c: &Command| match c {
-        Command::Reply { to, result } if *to == id => Some(result.clone()),
-        _ => None,
-    };
-    commands.iter().filter_map(answer).collect()
-}
-
-pub(crate) fn commits(commands: &[Command]) -> Vec<voice_room::Change> {
-    let change = |c: &Command| match c {
-        Command::Commit(change) => Some(change.clone()),
-        _ => None,
-    };
-    commands.iter().filter_map(change).collect()
-}
-
-/// What was recorded of one room.
-pub(crate) fn recorded(commands: &[Command], name: &str) -> Vec<What> {
-    let what = |c: &Command| match c {
-        Command::Record(entry) if *entry.room == *name => Some(entry.what.clone()),
-        _ => None,
-    };
-    commands.iter().filter_map(what).collect()
-}
-
-/// Rooms tripped by a rule or an operator, in order.
-pub(crate) fn trips(commands: &[Command]) -> Vec<(String, voice_room::timeline::Rule)> {
-    let trip = |c: &Command| match c {
-        Command::Record(Entry {
-            room,
-            what: What::Trip { rule, .. },
-            ..
-        }) => Some((room.to_string(), *rule)),
-        _ => None,
-    };
-    commands.iter().filter_map(trip).collect()
-}
-
-/// Why rooms were held, in order.
-pub(crate) fn holds(commands: &[Command]) -> Vec<(String, voice_room::timeline::Hold)> {
-    let held = |c: &Command| match c {
-        Command::Record(Entry {
-            room,
-            what: What::Held { hold, .. },
-            ..
-        }) => Some((room.to_string(), *hold)),
-        _ => None,
-    };
-    commands.iter().filter_map(held).collect()
-}
-
-/// The kinds of commands, for comparing orders.
-pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
-    let kind = |c: &Command| match c {
-        Command::Journal(_) => "journal",
-        Command::Forget { .. } => "forget",
-        Command::Bind { .. } => "bind",
-        Command::Unbind { .. } => "unbind",
-        Command::Arm { shadow: false, .. } => "arm",
-        Command::Arm { shadow: true, .. } => "arm shadow",
-        Command::Disarm { .. } => "disarm",
-        Command::PushExpired(_) => "push expired",
-        Command::PushRestored(_) => "push restored",
-        Command::PushUpdate(_) => "push update",
-        Command::Commit(_) => "commit",
-        Command::Record(_) => "record",
-        Command::Note { .. } => "note",
-        Command::Reply { .. } => "reply",
-    };
-    commands.iter().map(kind).collect()
 }
