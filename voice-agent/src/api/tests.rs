@@ -7,7 +7,12 @@ use crate::{
     proto::admin::{self as pb, admin_client::AdminClient},
 };
 use std::{io, os::unix::fs::PermissionsExt};
-use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::mpsc,
+    task::JoinHandle,
+};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -302,9 +307,15 @@ async fn topology_answers_without_the_driver_and_refuses_a_bad_room_id() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_hangs_up_does_not_hold_up_the_shutdown() {
     let (served, _client) = Served::start().await;
-    let frozen = UnixStream::connect(served.socket()).await.unwrap();
+    let mut frozen = UnixStream::connect(served.socket()).await.unwrap();
+    // An HTTP/2 preface with empty SETTINGS. The answer shows that the server waits for more, which never comes.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    frozen.write_all(preface).await.unwrap();
+    frozen.read_exact(&mut [0; 9]).await.unwrap();
+    let begin = tokio::time::Instant::now();
     served.stop().await;
-    drop(frozen);
+    let took = begin.elapsed();
+    assert!((CLOSE_WITHIN..CLOSE_WITHIN * 2).contains(&took), "{took:?}");
 }
 
 #[tokio::test]
