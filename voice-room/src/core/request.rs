@@ -4,7 +4,7 @@ use super::{Core, change::Cause, guard::released_to, trip::Order};
 use crate::{
     ClientId, Command, EventType, Now, Rejected, RoomId, RoomRecord, State,
     command::Accepted,
-    input::{Ask, Credential, ReplyId, Request},
+    input::{Ask, Credential, Intent, ReplyId, Request},
     timeline::{Progress, Rule},
 };
 use alloc::{format, string::String};
@@ -159,7 +159,16 @@ impl Core {
         let Some(room) = self.rooms.get(id) else { return };
         let to = released_to(room, now.mono, self.rules.release_fresh);
         cause.isolation = crate::record::IsolationChange::Clear;
+        let trip = room.trip.as_ref().map(|t| t.change.clone());
         self.lift(now, id, &cause.reason);
+        // Until the store has the release, the journal says that the trip is over: a restart must not cut again.
+        if let Some(change) = trip.filter(|c| c.event.event_type == EventType::Stuck) {
+            self.out(Command::Journal(Intent {
+                change,
+                deadline: now.mono,
+                until: now.wall,
+            }));
+        }
         self.transition(now, id, EventType::Release, to, &cause);
         if let Some(room) = self.rooms.get_mut(id) {
             room.progress = (now.mono, Progress::Release);

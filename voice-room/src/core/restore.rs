@@ -105,7 +105,8 @@ impl Core {
             return;
         };
         let left = remaining(now, intent);
-        let stored = room.record.op_id == intent.change.record.op_id;
+        let known = room.record.version > crate::Version(0);
+        let stored = known && room.record.op_id == intent.change.record.op_id;
         let mut change = follow_up(&intent.change, &room.record);
         if stored {
             change.record.clone_from(&room.record);
@@ -127,7 +128,9 @@ impl Core {
                 ..intent.clone()
             }));
         }
-        let deadline = block.map_or(now.mono + left, |b| b.deadline);
+        // A trip that was released is journalled as ended: a block that outlived it is not taken up again.
+        let block_ends = block.filter(|_| !left.is_zero()).map(|b| b.deadline);
+        let deadline = block_ends.unwrap_or(now.mono + left);
         let trip = found_trip(now, change, deadline, intent.until, stored);
         self.re_arm(now, id, trip, block);
     }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub(crate) use store::Mood;
 use store::Store;
 use voice_room::{
-    Change, Command, Entry, Incarnation, Input, Mono, Port, Rejected, RoomId, Rules, State, Version, Wall,
+    Change, Command, Entry, EventType, Incarnation, Input, Mono, Port, Rejected, RoomId, Rules, State,
+    Version, Wall,
     config::Mode,
     input::{Ask, FoundBlock, Intent, ReplyId, Request, Restored},
     state::allows,
@@ -210,6 +211,10 @@ impl Lab {
                 );
             }
         }
+        let again = present
+            .iter()
+            .find(|id| !self.isolated.contains_key(*id) && !self.store.tampered.contains(*id));
+        assert_eq!(again, None, "isolated again by a restart");
         self.isolated.retain(|id, _| present.contains(id));
         self.carry_out(commands);
     }
@@ -326,8 +331,13 @@ impl Lab {
                     allows(event.old_state, event.event_type, event.new_state),
                     "{event:?}"
                 );
-                if event.event_type == voice_room::EventType::Release {
-                    self.isolated.remove(&entry.room);
+                match event.event_type {
+                    EventType::Release => drop(self.isolated.remove(&entry.room)),
+                    EventType::OwnerLost => {
+                        let until = self.w.now.mono + self.rules.isolation;
+                        self.isolated.insert(entry.room.clone(), until);
+                    }
+                    _ => {}
                 }
             }
             What::Trip { rule, until, .. } => {

@@ -347,3 +347,56 @@ fn a_trip_behind_changes_that_were_lost_with_the_agent_follows_on_what_is_stored
     let journalled = |c: &Command| matches!(c, Command::Journal(i) if i.change == change);
     assert!(commands.iter().any(journalled));
 }
+
+#[test]
+fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
+    for armed_still in [true, false] {
+        let mut w = World::live(Rules::default(), &["r"]);
+        let record = commits(&w.block("r")).remove(0).record;
+        let deadline = w.view("r").block.unwrap().deadline;
+        w.answers = false;
+        let released = w.release("r");
+        let intents = released.iter().filter_map(|c| match c {
+            Command::Journal(intent) => Some(intent.clone()),
+            _ => None,
+        });
+        let found = Restored {
+            intents: intents.collect(),
+            isolations: vec![Isolation {
+                room: room("r"),
+                reason: "test".into(),
+                until: w.now.wall + secs(300),
+            }],
+            blocks: vec![FoundBlock {
+                room: room("r"),
+                incarnation: record.incarnation,
+                deadline,
+                released: false,
+            }],
+            rooms: vec![record],
+        };
+        let found = Restored {
+            blocks: found.blocks.into_iter().filter(|_| armed_still).collect(),
+            ..found
+        };
+        w.restart(Rules::default(), found);
+        let commands = w.settle();
+        assert_eq!(armed(&commands), None);
+        assert_eq!(w.core.isolation(&room("r"), w.now), None);
+        let commands = w.tick();
+        assert!(commands.contains(&Command::Disarm { room: room("r") }));
+        assert_eq!(w.state("r"), Some(State::Destroyed));
+    }
+}
+
+#[test]
+fn a_trip_of_a_room_the_store_does_not_know_says_so() {
+    let (intent, _) = trip();
+    let (w, _) = begin(Restored {
+        intents: vec![intent.clone()],
+        ..Restored::default()
+    });
+    let steps = w.view("r").block.unwrap().steps;
+    assert!(steps.contains(&(Step::Store, StepState::Pending)));
+    assert_eq!(w.view("r").version, intent.change.record.version);
+}
