@@ -80,66 +80,54 @@ impl Core {
         let Some(front) = self.rooms.get(id).and_then(|r| r.unstored.front()) else {
             return;
         };
-        let Some(current) = current else {
-            // The store forgot the room; there is nothing left that this change could be of.
-            return self.give_up(now, id, "the store has no record of this room");
-        };
-        if current.version.next() < front.change.record.version {
+        let behind = |c: &RoomRecord| c.version.next() < front.change.record.version;
+        if let Some(current) = current.as_ref().filter(|c| behind(c)) {
             // It took the version before this one and lost it. A version number is never used twice.
             let behind = format!("the store fell behind: it holds version {}", current.version);
             return self.give_up(now, id, &behind);
         }
-        let reason = format!(
-            "{} version {} of {} is stored",
-            current.state, current.version, current.owner
-        );
-        if current.epoch <= self.epoch {
-            self.refuse_front(id, &reason);
-        }
-        if current.epoch <= self.epoch && self.fits(id, &current) {
-            self.rebase(now, id, &current);
-        } else {
-            self.give_up(now, id, &reason);
-            self.take_over(now, id, current);
-            self.note("conflict", id, reason);
+        let reason = match &current {
+            None => "the store has no record of this room".to_string(),
+            Some(c) => format!("{} version {} of {} is stored", c.state, c.version, c.owner),
+        };
+        let ours = current.as_ref().is_none_or(|c| c.epoch <= self.epoch);
+        let kept = self.first_that_fits(id, current.as_ref()).filter(|_| ours);
+        match (kept, current) {
+            (Some(kept), current) => {
+                self.refuse_first(now, id, kept, &reason);
+                self.rebase(now, id, current.as_ref());
+            }
+            (None, None) => self.give_up(now, id, &reason),
+            (None, Some(current)) => {
+                self.give_up(now, id, &reason);
+                self.take_over(now, id, current);
+                self.note("conflict", id, reason);
+            }
         }
     }
 
-    /// Refuses what waits before the first change that must not be lost: a new life, a trip, its end.
-    fn refuse_front(&mut self, id: &RoomId, reason: &str) {
-        let Some(room) = self.rooms.get_mut(id) else {
-            return;
+    /// From where on what waits can follow on what is stored; it begins with what must not be lost: a new life, a trip,
+    /// its end.
+    fn first_that_fits(&self, id: &RoomId, current: Option<&RoomRecord>) -> Option<usize> {
+        let waiting = &self.rooms.get(id)?.unstored;
+        let must = |n: &usize| {
+            let event = waiting.get(*n).map(|p| p.change.event.event_type);
+            event.is_some_and(must_not_be_lost)
         };
-        let must = |p: &Pending| must_not_be_lost(p.change.event.event_type);
-        let refused = room.unstored.iter().position(must).unwrap_or(room.unstored.len());
-        let refused: Vec<Pending> = room.unstored.drain(..refused).collect();
-        self.refuse_pending(refused, reason);
-    }
-
-    /// Whether what waits can follow on what is stored: the state table holds each step.
-    fn fits(&self, id: &RoomId, current: &RoomRecord) -> bool {
-        let Some(room) = self.rooms.get(id) else {
-            return false;
-        };
-        let Some(front) = room.unstored.front().map(|p| &p.change) else {
-            return false;
-        };
-        // A life that the store has left behind cannot be tripped in it any more.
-        if !begins_life(front.event.event_type) && current.incarnation > front.record.incarnation {
-            return false;
-        }
-        let mut state = Some(current.state);
-        room.unstored.iter().all(|p| {
-            let (from, event) = (state, &p.change.event);
-            state = Some(event.new_state);
-            allows(from, event.event_type, event.new_state)
-        })
+        (0..waiting.len())
+            .filter(must)
+            .find(|n| fits(waiting.iter().skip(*n), current))
     }
 
     /// Puts everything that waits on top of what is stored, in the same order. No version number is used twice.
-    fn rebase(&mut self, now: Now, id: &RoomId, current: &RoomRecord) {
+    fn rebase(&mut self, now: Now, id: &RoomId, current: Option<&RoomRecord>) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
+        };
+        let Some(current) = current else {
+            // A store without a record takes a new life under any version.
+            let next = room.unstored.front().map(|p| p.change.clone());
+            return self.commands.extend(next.map(Command::Commit));
         };
         // A life is told apart from every earlier one, also after the clock was set back.
         let begins = |p: &&Pending| begins_life(p.change.event.event_type);
@@ -222,13 +210,18 @@ impl Core {
 
     /// Refuses everything that waits. A trip stays in force in the kernel and here; only the store does not have it.
     fn give_up(&mut self, now: Now, id: &RoomId, reason: &str) {
+        self.refuse_first(now, id, usize::MAX, reason);
+    }
+
+    fn refuse_first(&mut self, now: Now, id: &RoomId, n: usize, reason: &str) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
-        let waiting = core::mem::take(&mut room.unstored);
-        let forgotten = waiting.iter().any(|p| ends_trip(p.change.event.event_type));
-        let lost_trip = waiting.iter().any(|p| self.trip_is(id, &p.change.record.op_id));
-        self.refuse_pending(waiting.into(), reason);
+        let n = n.min(room.unstored.len());
+        let refused: Vec<Pending> = room.unstored.drain(..n).collect();
+        let forgotten = refused.iter().any(|p| ends_trip(p.change.event.event_type));
+        let lost_trip = refused.iter().any(|p| self.trip_is(id, &p.change.record.op_id));
+        self.refuse_pending(refused, reason);
         if lost_trip {
             self.store_step(now, id, Err(reason.to_string()));
         }
@@ -286,6 +279,25 @@ fn begins_trip(event: EventType) -> bool {
 
 fn ends_trip(event: EventType) -> bool {
     matches!(event, EventType::Release | EventType::IsolationOver)
+}
+
+/// Whether the state table holds each of these changes, one after the other on what is stored.
+fn fits<'a>(waiting: impl Iterator<Item = &'a Pending>, current: Option<&RoomRecord>) -> bool {
+    let mut state = current.map(|c| c.state);
+    let mut first = true;
+    for Pending { change, .. } in waiting {
+        let event = &change.event;
+        // A life that the store has left behind cannot be tripped in it any more.
+        let passed_by = current.is_some_and(|c| c.incarnation > change.record.incarnation);
+        if core::mem::take(&mut first) && passed_by && !begins_life(event.event_type) {
+            return false;
+        }
+        if !allows(state, event.event_type, event.new_state) {
+            return false;
+        }
+        state = Some(event.new_state);
+    }
+    true
 }
 
 fn begins_life(event: EventType) -> bool {

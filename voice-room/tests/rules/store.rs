@@ -271,3 +271,20 @@ fn the_trip_of_an_old_life_is_not_taken_for_that_of_the_present_one() {
     w.feed(stored(&first, Ok(Committed::Ok)));
     assert_eq!(store_step(&w), StepState::Pending);
 }
+
+#[test]
+fn a_new_life_outlives_the_refusal_of_the_trip_before_it() {
+    for current in [None, Some(State::Destroyed)] {
+        let mut w = live();
+        let first = commits(&w.block("r")).remove(0);
+        w.lives.clear();
+        w.pass(300);
+        w.ask_as(gateway(), "r", Ask::Create);
+        let current = current.map(|state| other(&first, state, 5));
+        let commands = w.feed(stored(&first, Ok(Committed::Conflict(current))));
+        let created = commits(&commands).remove(0);
+        assert_eq!(created.event.event_type, EventType::Create);
+        assert_eq!((w.state("r"), w.view("r").unstored), (Some(State::Created), 1));
+        assert!(kinds(&commands).contains(&"forget"));
+    }
+}
