@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking too")]
 
 use aya::programs::{LinkOrder, TcAttachType, XdpMode, tc::TcAttachOptions};
-use std::time::Duration;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::{net::UdpSocket, time::Duration};
 use voice_agent::{
     config::XdpPolicy,
     kernel::{Features, KernelStatus, load},
@@ -11,7 +12,7 @@ use voice_agent::{
 use voice_room::Mono;
 use voice_tests::{
     clock,
-    netns::NODE_DEV,
+    netns::{NODE_DEV, NODE_IP, USER_DEV},
     node::{LIFE, Line, Node, expect_through, room},
     programs::{Programs, config},
 };
@@ -234,6 +235,90 @@ fn the_rtcp_port_above_is_cut_with_its_room() {
     let rtcp = node.line(STUCK + 1).unwrap();
     node.block("stuck", HOUR).unwrap();
     assert_cut(&rtcp, &open);
+}
+
+#[test]
+fn the_segments_of_one_large_send_count_one_by_one() {
+    let (mut node, _, _) = two_rooms(XdpPolicy::Off);
+    let port = OPEN + 10;
+    node.bind("segments", port).unwrap();
+    let user = node.line(port + 10).unwrap();
+    let socket = node
+        .pair
+        .node
+        .run(|| UdpSocket::bind((NODE_IP, port)))
+        .unwrap()
+        .unwrap();
+    setsockopt(&socket, sockopt::UdpGsoSegment, &100).unwrap();
+    let mut media = [0; 1000];
+    media[..2].copy_from_slice(&[0x80, 111]);
+    socket.send_to(&media, user.user_addr).unwrap();
+    let sent = |node: &mut Node| {
+        let traffic = node.kernel().traffic().unwrap();
+        traffic
+            .iter()
+            .find(|t| t.room == room("segments"))
+            .unwrap()
+            .counts
+            .rtp_out
+    };
+    clock::wait_for("ten segments", Duration::from_secs(5), || {
+        user.user.foreign() == 10
+    });
+    assert_eq!(sent(&mut node), 10);
+    node.block("segments", HOUR).unwrap();
+    socket.send_to(&media, user.user_addr).unwrap();
+    let traffic = node.kernel().traffic().unwrap();
+    let counts = &traffic
+        .iter()
+        .find(|t| t.room == room("segments"))
+        .unwrap()
+        .counts;
+    assert_eq!((counts.rtp_out, counts.dropped), (10, 10));
+}
+
+#[test]
+fn where_xdp_cannot_be_status_says_why_and_tc_is_there() {
+    let mut node = Node::new().unwrap();
+    // veth counts the frames its peer may send.
+    node.pair.users.mtu(USER_DEV, 9000).unwrap();
+    node.pair.node.mtu(NODE_DEV, 9000).unwrap();
+    let no_frags = Features {
+        frags: false,
+        ..Features::detect()
+    };
+    node.start_with(&config(&["lo", NODE_DEV], XdpPolicy::Always), no_frags)
+        .unwrap();
+    let status = node.kernel().status();
+    let words: Vec<_> = status
+        .interfaces
+        .iter()
+        .map(|i| (i.name.as_str(), i.xdp.as_str()))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            ("lo", "not supported by the driver; TC does the work"),
+            (
+                NODE_DEV,
+                "not possible at this MTU with this driver and kernel; TC does the work"
+            ),
+        ]
+    );
+    assert!(
+        status
+            .interfaces
+            .iter()
+            .all(|i| i.tc_ingress == "tcx" && i.tc_egress == "tcx"),
+        "{status:?}"
+    );
+
+    node.start(&config(&[NODE_DEV], XdpPolicy::Always)).unwrap();
+    assert_eq!(
+        xdp(&node.kernel().status()),
+        "native",
+        "frames of several buffers are no obstacle"
+    );
 }
 
 #[tokio::test]

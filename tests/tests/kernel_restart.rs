@@ -7,6 +7,7 @@ use voice_agent::config::XdpPolicy;
 use voice_room::{Mono, Port, input::FoundBlock};
 use voice_tests::{
     clock,
+    netns::{NODE_DEV, NODE_IP, USER_DEV, USER_IP},
     node::{LIFE, Line, Node, expect_through, room},
     programs::config,
 };
@@ -115,6 +116,57 @@ fn a_restart_finds_the_block_with_its_own_deadline_and_its_ports() {
     expect_through(&[&stuck, &open], N, &[(0, 0), (N, N)]);
     let armed = node.kernel().arm(&room("stuck"), LIFE, false, deadline).unwrap();
     assert_eq!(armed.ports, 1, "binding again names the room's own ports");
+}
+
+#[test]
+fn after_a_restart_the_rtcp_port_still_follows_its_rtp_port_to_another_room() {
+    let (mut node, stuck, open, _) = blocked(XdpPolicy::Off, HOUR);
+    let rtcp = node.line(STUCK + 1).unwrap();
+    node.start(&config(&[], XdpPolicy::Off)).unwrap();
+    expect_through(&[&stuck, &rtcp, &open], N, &[(0, 0), (0, 0), (N, N)]);
+    node.bind("another", STUCK).unwrap();
+    expect_through(&[&stuck, &rtcp, &open], N, &[(N, N), (N, N), (N, N)]);
+}
+
+#[test]
+fn a_pinned_link_whose_device_died_is_replaced_even_when_a_new_one_took_its_index() {
+    for policy in [XdpPolicy::Off, XdpPolicy::Always] {
+        let (mut node, stuck, open, _) = blocked(policy, HOUR);
+        node.stop();
+        let index = node.pair.node.index(NODE_DEV).unwrap();
+        node.pair.node.delete(NODE_DEV).unwrap();
+        let users = node.pair.users.name();
+        let add = format!("link add {NODE_DEV} index {index} type veth peer name {USER_DEV} netns {users}");
+        node.pair.node.ip(&add).unwrap();
+        for (ns, dev, ip) in [
+            (&node.pair.node, NODE_DEV, NODE_IP),
+            (&node.pair.users, USER_DEV, USER_IP),
+        ] {
+            ns.gro(dev, true).unwrap();
+            ns.address(dev, &format!("{ip}/16")).unwrap();
+            ns.up(dev).unwrap();
+        }
+        node.pair.node.wait_up(NODE_DEV).unwrap();
+        node.pair.users.wait_up(USER_DEV).unwrap();
+        assert_eq!(node.pair.node.index(NODE_DEV).unwrap(), index);
+
+        node.start(&config(&[], policy)).unwrap();
+        let status = node.kernel().status();
+        assert_eq!(
+            (
+                status.interfaces[0].index,
+                status.interfaces[0].tc_ingress.as_str()
+            ),
+            (index, "tcx")
+        );
+        let xdp = if policy == XdpPolicy::Always {
+            "native"
+        } else {
+            "off"
+        };
+        assert_eq!(status.interfaces[0].xdp, xdp);
+        expect_through(&[&stuck, &open], N, &[(0, 0), (N, N)]);
+    }
 }
 
 #[test]

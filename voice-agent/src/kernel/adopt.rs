@@ -54,14 +54,18 @@ pub(super) fn adopt(
     Ok(orphans)
 }
 
-/// Ports by slot.
+/// Claimed ports by slot. An odd port beside an even one of the same slot follows from that one, and must follow it to
+/// another room.
 fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
     let mut ports: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
     for port in 0..=u16::MAX {
         match tables.port(port) {
             abi::UNBOUND => {}
             slot => {
-                ports.entry(slot).or_default().insert(port);
+                let of_slot = ports.entry(slot).or_default();
+                if port.is_multiple_of(2) || !of_slot.contains(&(port - 1)) {
+                    of_slot.insert(port);
+                }
             }
         }
     }
