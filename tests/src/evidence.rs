@@ -15,6 +15,8 @@ pub struct Cut {
     pub first_drop_us: u64,
     /// The rule that allowed it.
     pub rule: String,
+    /// The state before it.
+    pub old_state: String,
 }
 
 /// The recorded entries of `kind` of a room, oldest first.
@@ -41,12 +43,14 @@ pub fn cut(agent: &Agent, room: &str) -> Option<Cut> {
     let drops = entries(agent, room, "first_drop");
     let drop = drops.iter().rfind(|d| d["direction"] == "ingress")?;
     let trip = entries(agent, room, "trip").pop()?;
+    let stuck = entries(agent, room, "transition").pop()?;
     let (armed, deadline) = armed(agent, room)?;
     Some(Cut {
         armed,
         deadline,
         first_drop_us: drop["after_us"].as_u64()?,
         rule: trip["rule"].as_str()?.to_owned(),
+        old_state: stuck["old_state"].as_str()?.to_owned(),
     })
 }
 

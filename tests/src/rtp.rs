@@ -143,6 +143,11 @@ impl Endpoint {
             .count() as u64
     }
 
+    /// When the first packet was sent at `t` or later.
+    pub fn first_sent(&self, t: Mono) -> Option<Mono> {
+        lock(&self.sent).iter().find(|sent| **sent >= t).copied()
+    }
+
     /// Sends one packet now.
     pub fn send(&self, to: SocketAddr, packet: Packet) {
         send(&self.socket, to, packet, &self.sent);

@@ -81,9 +81,12 @@ impl Taps {
 
     /// When the first packet arrived at `ports` at `t` or later.
     pub fn first_from(&self, ports: &[u16], t: Mono) -> Option<Mono> {
-        let seen = lock(&self.arrived.seen);
-        let mut from = seen.iter().filter(|p| ports.contains(&p.port) && p.at >= t);
-        from.next().map(|p| p.at)
+        self.arrived.first_from(ports, t)
+    }
+
+    /// When the first packet left for `ports` at `t` or later.
+    pub fn first_sent_from(&self, ports: &[u16], t: Mono) -> Option<Mono> {
+        self.left.first_from(ports, t)
     }
 }
 
@@ -121,6 +124,12 @@ impl Tap {
     fn count(&self, ports: &[u16], pick: impl Fn(&Seen) -> bool) -> u64 {
         let seen = lock(&self.seen);
         seen.iter().filter(|p| ports.contains(&p.port) && pick(p)).count() as u64
+    }
+
+    fn first_from(&self, ports: &[u16], t: Mono) -> Option<Mono> {
+        let seen = lock(&self.seen);
+        let mut from = seen.iter().filter(|p| ports.contains(&p.port) && p.at >= t);
+        from.next().map(|p| p.at)
     }
 
     fn times(&self, ports: &[u16]) -> HashMap<(u32, u16), Mono> {

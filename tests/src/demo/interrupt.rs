@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end the demo by an error on its main thread, so that everything it made is dropped and so removed.
+//! SIGINT, SIGTERM and SIGHUP end the demo by an error on its main thread, so that everything it made is dropped and so removed.
 
 use anyhow::bail;
 use nix::sys::signal::{SigSet, Signal};
@@ -15,6 +15,7 @@ pub fn watch_for() -> anyhow::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGHUP);
     signals.thread_block()?;
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {

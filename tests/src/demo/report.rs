@@ -55,7 +55,8 @@ pub struct Rejoin {
 pub struct Lifted {
     /// Whether `error_ms` is within 20 ms.
     pub at_deadline: bool,
-    /// From the deadline to the first packet that got through, in milliseconds. It holds the spacing of the packets.
+    /// From the deadline, or from the first packet sent after it, to the first packet that got through; milliseconds.
+    /// Negative: before the deadline.
     pub error_ms: f64,
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// To the start of the line, and wipe it.
+const WIPE: &str = "\r\x1b[K";
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// Who a line is about, which is its colour.
@@ -77,17 +79,16 @@ impl Screen {
             self.draw();
         } else if self.last_plain.is_none_or(|t| t.elapsed() >= PLAIN_EVERY) {
             self.last_plain = Some(Instant::now());
-            anstream::println!("{}", self.footer);
+            say(&format!("{}\n", self.footer));
         }
     }
 
     /// Wipes the last line: what follows is no longer the timeline.
     pub fn end(&mut self) {
         if self.live {
-            anstream::print!("\r\x1b[K");
+            say(WIPE);
         }
         self.footer.clear();
-        let _ = std::io::stdout().flush();
     }
 
     fn at(&self) -> String {
@@ -95,10 +96,8 @@ impl Screen {
     }
 
     fn print(&self, line: &str) {
-        if self.live {
-            anstream::print!("\r\x1b[K");
-        }
-        anstream::println!("{line}");
+        let wipe = if self.live { WIPE } else { "" };
+        say(&format!("{wipe}{line}\n"));
         if self.live && !self.footer.is_empty() {
             self.draw();
         }
@@ -108,8 +107,7 @@ impl Screen {
         // A line longer than the terminal would wrap and could not be wiped.
         let width = terminal_width().saturating_sub(1);
         let shown: String = self.footer.chars().take(width).collect();
-        anstream::print!("\r\x1b[K{shown}");
-        let _ = std::io::stdout().flush();
+        say(&format!("{WIPE}{shown}"));
     }
 }
 
@@ -117,6 +115,13 @@ impl Default for Screen {
     fn default() -> Self {
         Screen::new()
     }
+}
+
+/// A terminal that went away must not stop the clean-up: what cannot be shown is not.
+fn say(text: &str) {
+    let mut out = anstream::stdout();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
 }
 
 /// From COLUMNS, which shells export seldom, or the usual 80 plus what most windows have more.

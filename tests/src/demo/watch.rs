@@ -41,9 +41,12 @@ impl Watch {
         lock(&self.rooms).get(name).cloned().unwrap_or_default()
     }
 
-    /// Its state by wire name, `-` when unknown.
+    /// Its state by wire name; `(no room)` before it began and once it is over.
     pub(super) fn state(&self, name: &str) -> String {
-        self.room(name)["state"].as_str().unwrap_or("-").to_owned()
+        self.room(name)["state"]
+            .as_str()
+            .unwrap_or("(no room)")
+            .to_owned()
     }
 
     /// Heartbeats missed in a row.

@@ -37,6 +37,8 @@ pub(super) trait World {
     fn sent_within(&self, from: Mono, to: Mono) -> u64;
     /// Packets of the stuck room that were sent at `from` or later and arrived before `to`.
     fn delivered_within(&self, from: Mono, to: Mono) -> u64;
+    /// When the stuck room's first packet was sent at `t` or later.
+    fn first_sent_from(&self, t: Mono) -> Option<Mono>;
     /// When the stuck room's first packet arrived at `t` or later.
     fn first_from(&self, t: Mono) -> Option<Mono>;
     /// The senders end, and everything under way arrives.

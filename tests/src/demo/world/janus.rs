@@ -92,6 +92,10 @@ impl World for JanusWorld {
         self.taps.delivered_within(self.ports(Which::Stuck), from, to)
     }
 
+    fn first_sent_from(&self, t: Mono) -> Option<Mono> {
+        self.taps.first_sent_from(self.ports(Which::Stuck), t)
+    }
+
     fn first_from(&self, t: Mono) -> Option<Mono> {
         self.taps.first_from(self.ports(Which::Stuck), t)
     }

@@ -132,6 +132,10 @@ impl World for Simulated {
             .map_or(0, |p| p.room.delivered_within(from, to))
     }
 
+    fn first_sent_from(&self, t: Mono) -> Option<Mono> {
+        self.part(Which::Stuck)?.users.first_sent_from(t)
+    }
+
     fn first_from(&self, t: Mono) -> Option<Mono> {
         self.part(Which::Stuck)?.room.first_from(t)
     }
