@@ -116,7 +116,10 @@ impl Kernel {
                 .report
                 .push(format!("maps adopted from {}", pin_dir.display()));
         }
-        found.report.extend(attacher.check()?.lines);
+        let attached = attacher.check()?;
+        found
+            .report
+            .extend(attached.news.into_iter().chain(attached.wrong));
         if let Some(problems) = attacher.problems() {
             return Err(KernelError::NothingAttached { problems });
         }

@@ -41,17 +41,25 @@ struct Interface {
 /// What a check found and did, in words.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    pub(super) lines: Vec<String>,
+    /// In order: what came and went.
+    pub(super) news: Vec<String>,
+    /// What is not as it should be, or was not and is repaired.
+    pub(super) wrong: Vec<String>,
+    /// How many of these were repaired.
     pub(super) repairs: u64,
 }
 
 impl Report {
-    fn line(&mut self, line: String) {
-        self.lines.push(line);
+    fn news(&mut self, line: String) {
+        self.news.push(line);
+    }
+
+    fn wrong(&mut self, line: String) {
+        self.wrong.push(line);
     }
 
     fn repair(&mut self, line: String) {
-        self.lines.push(line);
+        self.wrong.push(line);
         self.repairs += 1;
     }
 }
@@ -126,13 +134,13 @@ impl Attacher {
         for pin in link_pins(&self.pin_dir)? {
             if !present.contains_key(&pin.index) && !exists(pin.index) {
                 remove(&pin.path)?;
-                report.line(format!("{} removed: its interface is gone", pin.path.display()));
+                report.news(format!("{} removed: its interface is gone", pin.path.display()));
             }
         }
         self.interfaces.retain(|index, interface| {
             let stays = present.contains_key(index) || exists(*index);
             if !stays {
-                report.line(format!("interface {} (index {index}) is gone", interface.name));
+                report.news(format!("interface {} (index {index}) is gone", interface.name));
             }
             stays
         });

@@ -4,12 +4,12 @@ use super::{Kernel, KernelStatus, drops, tables};
 use voice_common::ABI_VERSION;
 
 impl Kernel {
-    /// Compares desired with actual (verdict words, port slots), repairs, and says in words what it repaired; also what
-    /// the attaching thread found in its last check (new and re-created interfaces), and asks it for the next one.
-    /// Called every heartbeat.
+    /// Compares desired with actual (verdict words, port slots), repairs, and says in words what was wrong; also what the
+    /// attaching thread found wrong in its last checks, and asks it for the next one (new and re-created interfaces
+    /// are attached there). Called every heartbeat.
     pub fn reconcile(&mut self) -> Vec<String> {
         let mut lines = self.repair();
-        lines.extend(self.worker.take_lines());
+        lines.extend(self.worker.take_wrong());
         self.worker.check();
         lines
     }

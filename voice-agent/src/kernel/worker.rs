@@ -1,6 +1,9 @@
 //! The thread that attaches: whatever a NIC takes its time for happens here, never on the driver's thread.
 
-use super::{attach::Attacher, status::InterfaceStatus};
+use super::{
+    attach::{Attacher, Report},
+    status::InterfaceStatus,
+};
 use std::{
     io,
     sync::{
@@ -17,7 +20,7 @@ pub(super) struct Seen {
     pub(super) interfaces: Vec<InterfaceStatus>,
     pub(super) repairs: u64,
     /// Since they were last taken; at most [`MAX_LINES`].
-    lines: Vec<String>,
+    wrong: Vec<String>,
 }
 
 const MAX_LINES: usize = 256;
@@ -76,9 +79,9 @@ impl Worker {
         lock(&self.seen)
     }
 
-    /// What happened since last asked, in words.
-    pub(super) fn take_lines(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.seen).lines)
+    /// What was wrong, or was repaired, since last asked. What merely came and went is logged by the thread.
+    pub(super) fn take_wrong(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.seen).wrong)
     }
 }
 
@@ -98,16 +101,19 @@ fn work(mut attacher: Attacher, checks: &Receiver<()>, seen: &Mutex<Seen>, xdp: 
         if xdp.load(Ordering::Relaxed) {
             attacher.want_xdp();
         }
-        let (lines, repairs) = match attacher.check() {
-            Ok(report) => (report.lines, report.repairs),
-            Err(e) => (vec![e.to_string()], 0),
-        };
+        let report = attacher.check().unwrap_or_else(|e| Report {
+            wrong: vec![e.to_string()],
+            ..Report::default()
+        });
+        for line in report.news {
+            tracing::info!("kernel: {line}");
+        }
         let interfaces = attacher.status();
         let mut seen = lock(seen);
         seen.interfaces = interfaces;
-        seen.repairs += repairs;
-        let room = MAX_LINES.saturating_sub(seen.lines.len());
-        seen.lines.extend(lines.into_iter().take(room));
+        seen.repairs += report.repairs;
+        let room = MAX_LINES.saturating_sub(seen.wrong.len());
+        seen.wrong.extend(report.wrong.into_iter().take(room));
     }
 }
 

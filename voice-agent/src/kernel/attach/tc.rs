@@ -49,8 +49,8 @@ impl Attacher {
             if now != *state {
                 let name = &interface.name;
                 match &now {
-                    Ok(how) => report.line(format!("{} on {name}: {how}", side.hook)),
-                    Err(why) => report.line(format!("{} on {name} is not attached: {why}", side.hook)),
+                    Ok(how) => report.news(format!("{} on {name}: {how}", side.hook)),
+                    Err(why) => report.wrong(format!("{} on {name} is not attached: {why}", side.hook)),
                 }
             }
             *state = now;
@@ -75,7 +75,7 @@ impl Attacher {
                     side.hook
                 ));
             } else if taken_over {
-                report.line(format!("{} on {name}: link taken over from the pin", side.hook));
+                report.news(format!("{} on {name}: link taken over from the pin", side.hook));
             }
         }
         match position(name, side)?.first() {

@@ -50,8 +50,10 @@ impl Attacher {
             let line = format!("xdp on {}: {words}", interface.name);
             if was == XdpState::Native {
                 report.repair(format!("{line} (ours was detached by somebody)"));
+            } else if matches!(now, XdpState::Native | XdpState::Detached) {
+                report.news(line);
             } else {
-                report.line(line);
+                report.wrong(line);
             }
         }
         interface.xdp = now;
