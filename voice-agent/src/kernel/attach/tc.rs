@@ -6,9 +6,9 @@ use crate::kernel::{
     load,
 };
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
-    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 use std::path::Path;
 
@@ -115,14 +115,16 @@ impl Attacher {
         let pin = pin_path(&self.pin_dir, &format!("clsact-{}", side.hook), index);
         let ours = load::tc(&mut self.ebpf, side.program).map_err(|e| e.to_string())?;
         if let Err(e) = tc::qdisc_add_clsact(name)
-            && errno(&e) != Some(libc::EEXIST)
-            && !chain(&e).contains("File exists")
+            && netlink_errno(&e) != Some(libc::EEXIST)
         {
             return Err(format!("adding the clsact qdisc: {}", chain(&e)));
         }
         let old = filter(name, side.attach)?;
         let id = match ours.attach_to_link(old) {
             Ok(id) => id,
+            Err(ProgramError::TcError(e)) if netlink_errno(&e) != Some(libc::ENOENT) => {
+                return Err(format!("replacing our filter: {}", chain(&e)));
+            }
             Err(_) => ours
                 .attach_with_options(
                     name,
@@ -167,6 +169,13 @@ fn take_over(ours: &mut SchedClassifier, pin: &Path) -> Result<bool, String> {
 fn position(name: &str, side: &Side) -> Result<Vec<u32>, String> {
     let (_, programs) = SchedClassifier::query_tcx(name, side.attach).map_err(|e| chain(&e))?;
     Ok(programs.iter().map(|p| p.id()).collect())
+}
+
+fn netlink_errno(e: &TcError) -> Option<i32> {
+    match e {
+        TcError::NetlinkError(e) => e.raw_os_error(),
+        _ => None,
+    }
 }
 
 fn filter(name: &str, attach: TcAttachType) -> Result<SchedClassifierLink, String> {
