@@ -80,7 +80,7 @@ pub enum Rule {
     SourceSilent,
     /// No witness: under the blast cap.
     NoWitness,
-    /// A contradiction lasted longer than `trip_on_contradiction_after`.
+    /// A contradiction lasted longer than `trip_on_contradiction_after`: under the blast cap.
     ContradictionTooLong,
     /// An operator said so.
     Operator,

@@ -204,17 +204,18 @@ impl Core {
 
 /// The trip rule, on a room that is stuck by its heartbeats.
 fn verdict(rules: &Rules, evidence: &Evidence, context: Context) -> Verdict {
-    if let Some(lasted) = context.contradiction {
-        return match rules.trip_on_contradiction_after {
-            Some(limit) if lasted >= limit => Verdict::Trip(Rule::ContradictionTooLong),
-            _ => Verdict::Hold(Hold::Contradiction),
-        };
-    }
-    let has_witness = evidence.witness.as_ref().is_some_and(|w| w.saw_egress);
     let capped = |rule: Rule| match evidence.cap {
         (used, allowed) if used < allowed => Verdict::Trip(rule),
         _ => Verdict::Hold(Hold::BlastCap),
     };
+    if let Some(lasted) = context.contradiction {
+        // A broken control path contradicts for every room of the node at once: this trip is one the cap is for.
+        return match rules.trip_on_contradiction_after {
+            Some(limit) if lasted >= limit => capped(Rule::ContradictionTooLong),
+            _ => Verdict::Hold(Hold::Contradiction),
+        };
+    }
+    let has_witness = evidence.witness.as_ref().is_some_and(|w| w.saw_egress);
     match (context.source_silent, context.source_sends) {
         (true, true) => Verdict::Hold(Hold::SourceStillSends),
         (true, false) if evidence.sockets_gone == Some(true) => Verdict::Trip(Rule::SocketsGone),

@@ -266,8 +266,10 @@ fn found_trip(now: Now, change: Change, deadline: Mono, until: crate::Wall, stor
     let mut trip = Trip::new(change, None, until, deadline, now.mono);
     trip.steps
         .insert(Step::Journal, StepState::Done("found at start".into()));
-    trip.steps
-        .insert(Step::Audit, StepState::Done("recorded before the restart".into()));
+    trip.steps.insert(
+        Step::Audit,
+        StepState::Done("not tried again: the agent was restarted".into()),
+    );
     if stored {
         trip.steps
             .insert(Step::Store, StepState::Done("found at start".into()));

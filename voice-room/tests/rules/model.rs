@@ -373,7 +373,10 @@ impl Lab {
             "RTP moves both ways in {id}, tripped by {rule:?}"
         );
         self.trips.retain(|(t, _)| now.since(*t) < self.rules.cap_window);
-        if matches!(rule, Rule::SourceSilent | Rule::NoWitness) {
+        if matches!(
+            rule,
+            Rule::SourceSilent | Rule::NoWitness | Rule::ContradictionTooLong
+        ) {
             let judged = |s: State| matches!(s, State::Liveing | State::GraceClosing);
             let views = self.w.core.views(self.w.now);
             let live = views.iter().filter(|v| judged(v.state)).map(|v| v.room.clone());

@@ -55,6 +55,22 @@ fn a_contradiction_is_bounded_only_if_configured() {
 }
 
 #[test]
+fn a_contradiction_of_all_rooms_trips_no_more_of_them_than_the_cap_allows() {
+    let rules = Rules {
+        trip_on_contradiction_after: Some(secs(120)),
+        ..Rules::default()
+    };
+    let mut w = World::live(rules, &["a", "b", "c", "d"]);
+    for room in ["a", "b", "c", "d"] {
+        w.omit(room);
+    }
+    assert_eq!(
+        rules_of(&w.pass(300)),
+        [Rule::ContradictionTooLong, Rule::ContradictionTooLong]
+    );
+}
+
+#[test]
 fn egress_alone_is_no_veto() {
     let mut w = World::live(Rules::default(), &["r", "other"]);
     w.rtp("r", 0, 50);
