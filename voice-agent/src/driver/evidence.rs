@@ -44,7 +44,7 @@ impl Evidence {
 
     /// Takes an entry. It is written after the next `send`.
     pub(super) fn keep(&self, entry: Entry) {
-        tracing::info!(room = %entry.room, what = ?entry.what, "decision");
+        log(&entry);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.waiting.len() < WAITING {
             queue.waiting.push_back(entry);
@@ -92,6 +92,19 @@ impl Evidence {
             Some(batch) => self.journal.append(batch).await,
             None => Ok(()),
         }
+    }
+}
+
+/// What changes or threatens a room is logged for people; the rest, such as its ports, for who looks closer.
+fn log(entry: &Entry) {
+    // Every entry has a JSON form (the journal keeps it so); were there one without, its text would be empty.
+    let what = serde_json::to_string(&entry.what).unwrap_or_default();
+    let (room, incarnation) = (&entry.room, entry.incarnation.0);
+    match entry.what {
+        What::Ports { .. } | What::Host { .. } | What::Acked { .. } | What::Step { result: Ok(_), .. } => {
+            tracing::debug!(%room, incarnation, what, "recorded");
+        }
+        _ => tracing::info!(%room, incarnation, what, "recorded"),
     }
 }
 
