@@ -66,6 +66,11 @@ impl Taps {
         self.left.count(ports, |p| from <= p.at && p.at < to)
     }
 
+    /// RTP packets that arrived at `ports`, also those that left before the taps listened.
+    pub fn arrived(&self, ports: &[u16]) -> u64 {
+        self.arrived.count(ports, |_| true)
+    }
+
     /// RTP packets that arrived at `ports` of those that were seen leaving.
     pub fn delivered(&self, ports: &[u16]) -> u64 {
         let sent = self.left.times(ports);

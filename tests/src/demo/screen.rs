@@ -124,8 +124,7 @@ fn say(text: &str) {
     let _ = out.flush();
 }
 
-/// From COLUMNS, which shells export seldom, or the usual 80 plus what most windows have more.
+/// In characters; 80 when the terminal does not say.
 fn terminal_width() -> usize {
-    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-    columns.unwrap_or(100)
+    terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0))
 }

@@ -86,6 +86,11 @@ fn set_up<'a>(args: &Args, screen: &'a mut Screen) -> anyhow::Result<Story<'a>> 
         &format!("voice-agent runs as pid {}", agent.pid()?),
     );
     world.begin()?;
+    screen.event(
+        Who::Demo,
+        "now",
+        "in lines of this name: each room's state, packets sent -> packets delivered",
+    );
     let rooms = [world.room(Which::Stuck), world.room(Which::Healthy)];
     let gateway = Gateway::start(world.node(), "gateway-1", &rooms)?;
     screen.event(
@@ -115,7 +120,7 @@ impl Story<'_> {
         let lifted = self.lift(&cut)?;
         self.look(LOOK)?;
         self.world.end();
-        let (sent, delivered) = self.world.counts(Which::Healthy);
+        let (sent, delivered) = self.world.healthy();
         let end = Mono(cut.deadline.0 - nanoseconds(EDGE));
         let report = Report {
             stuck: Stuck {
@@ -316,19 +321,19 @@ impl Story<'_> {
 
     fn refresh(&mut self) -> anyhow::Result<()> {
         interrupt::check()?;
+        if !self.rates.due() {
+            return Ok(());
+        }
         let counts = [Which::Stuck, Which::Healthy].map(|w| self.world.counts(w));
         let Some(rates) = self.rates.update(counts) else {
             return Ok(());
         };
         let of = |which, [sent, arrived]: [u64; 2]| {
             let room = self.world.room(which);
-            format!(
-                "{room} {} {sent}/s sent {arrived}/s delivered",
-                self.watch.state(room)
-            )
+            format!("{room} {} {sent}/s -> {arrived}/s", self.watch.state(room))
         };
         let [stuck, healthy] = rates;
-        let line = format!("{} | {}", of(Which::Stuck, stuck), of(Which::Healthy, healthy));
+        let line = format!("{}   {}", of(Which::Stuck, stuck), of(Which::Healthy, healthy));
         self.screen.status(&line);
         Ok(())
     }
@@ -341,24 +346,22 @@ struct Rates {
 }
 
 impl Rates {
-    /// The rates since the reading before; `None` until one is half a second old.
+    const EVERY: Duration = Duration::from_millis(500);
+
+    /// Whether the last reading is old enough for a new one.
+    fn due(&self) -> bool {
+        self.last.is_none_or(|(then, _)| then.elapsed() >= Self::EVERY)
+    }
+
+    /// The rates since the reading before; `None` for the first one.
     fn update(&mut self, counts: [(u64, u64); 2]) -> Option<[[u64; 2]; 2]> {
         let now = Instant::now();
-        let Some((then, before)) = self.last else {
-            self.last = Some((now, counts));
-            return None;
-        };
+        let (then, before) = self.last.replace((now, counts))?;
         let ms = u64::try_from(now.duration_since(then).as_millis()).unwrap_or(u64::MAX);
-        if ms < 500 {
-            return None;
-        }
-        self.last = Some((now, counts));
-        let rate = |now: u64, before: u64| (now.saturating_sub(before)) * 1000 / ms;
-        let [a, b] = [0, 1].map(|i: usize| {
-            let ((sent, arrived), (sent0, arrived0)) = (counts[i], before[i]);
-            [rate(sent, sent0), rate(arrived, arrived0)]
-        });
-        Some([a, b])
+        let rate = |now: u64, before: u64| now.saturating_sub(before) * 1000 / ms.max(1);
+        let room = |(sent, arrived), (sent0, arrived0)| [rate(sent, sent0), rate(arrived, arrived0)];
+        let ([stuck, healthy], [stuck0, healthy0]) = (counts, before);
+        Some([room(stuck, stuck0), room(healthy, healthy0)])
     }
 }
 

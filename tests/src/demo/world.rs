@@ -31,8 +31,10 @@ pub(super) trait World {
     fn begin(&mut self) -> anyhow::Result<()>;
     /// The stuck room's media server stops answering, while its users go on. Says what was done.
     fn break_stuck(&mut self) -> anyhow::Result<String>;
-    /// Packets sent to a room and packets that arrived, in all.
+    /// Packets sent to a room and packets that arrived, so far; cheap.
     fn counts(&self, which: Which) -> (u64, u64);
+    /// Once all has ended: packets sent to the healthy room, and how many of these arrived.
+    fn healthy(&self) -> (u64, u64);
     /// Packets sent to the stuck room in `from..to`.
     fn sent_within(&self, from: Mono, to: Mono) -> u64;
     /// Packets of the stuck room that were sent at `from` or later and arrived before `to`.

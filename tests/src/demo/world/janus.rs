@@ -81,6 +81,11 @@ impl World for JanusWorld {
 
     fn counts(&self, which: Which) -> (u64, u64) {
         let ports = self.ports(which);
+        (self.taps.sent(ports), self.taps.arrived(ports))
+    }
+
+    fn healthy(&self) -> (u64, u64) {
+        let ports = self.ports(Which::Healthy);
         (self.taps.sent(ports), self.taps.delivered(ports))
     }
 

@@ -122,6 +122,10 @@ impl World for Simulated {
             .map_or((0, 0), |p| (p.users.sent(), p.room.delivered()))
     }
 
+    fn healthy(&self) -> (u64, u64) {
+        self.counts(Which::Healthy)
+    }
+
     fn sent_within(&self, from: Mono, to: Mono) -> u64 {
         self.part(Which::Stuck)
             .map_or(0, |p| p.users.sent_between(from, to))
