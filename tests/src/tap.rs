@@ -22,7 +22,8 @@ use std::{
     io::IoSliceMut,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Mutex, atomic::Ordering},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 use voice_room::Mono;
 
@@ -54,6 +55,22 @@ impl Taps {
             SockProtocol::EthAll,
         )?;
         Ok(Taps { left, arrived })
+    }
+
+    /// Waits until nothing was sent to `ports` for 300 ms, but not longer than `at_most`: a sender goes on until it took
+    /// note of its signal. True if it became quiet.
+    pub fn wait_quiet(&self, ports: &[u16], at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut before = self.sent(ports);
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(300));
+            let now = self.sent(ports);
+            if now == before {
+                return true;
+            }
+            before = now;
+        }
+        false
     }
 
     /// RTP packets sent to `ports`.

@@ -91,12 +91,7 @@ impl Scene {
     /// Every packet sent to `ports` from `since` on arrived.
     fn assert_lost_nothing(&self, room: &str, ports: &[u16]) {
         self.lab.verb(&["stop-media", room]).unwrap();
-        let last = || self.taps.sent(ports);
-        let mut before = last();
-        clock::wait_for("ffmpeg ends", SOON, || {
-            thread::sleep(Duration::from_millis(200));
-            std::mem::replace(&mut before, last()) == last()
-        });
+        assert!(self.taps.wait_quiet(ports, SOON), "ffmpeg did not end");
         assert_eq!(self.taps.delivered(ports), self.taps.sent(ports), "{room}");
         assert!(self.taps.sent(ports) > 100, "{room}");
     }

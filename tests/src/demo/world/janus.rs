@@ -7,7 +7,7 @@ use crate::{
     netns::Netns,
     tap::Taps,
 };
-use std::{thread, time::Duration};
+use std::time::Duration;
 use voice_room::Mono;
 
 const STUCK: &str = "1001";
@@ -110,7 +110,7 @@ impl World for JanusWorld {
             // Its processes may be gone already; `down` ends what is left.
             let _ = self.lab.verb(&["stop-media", room]);
         }
-        // ffmpeg sends until it took note of the signal, and the last packets are under way.
-        thread::sleep(Duration::from_millis(500));
+        let ports = self.ports.concat();
+        self.taps.wait_quiet(&ports, Duration::from_secs(10));
     }
 }
