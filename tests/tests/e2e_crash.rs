@@ -57,6 +57,28 @@ fn sigterm_ends_the_agent_with_its_blocks_in_force_and_its_state_kept() {
 }
 
 #[test]
+fn an_agent_that_lost_its_state_lifts_the_block_it_cannot_explain_and_adopts_the_room() {
+    let mut stage = stage();
+    let cut = stage.block(ALPHA, 60);
+    let before = stage.agent.room(ALPHA).unwrap();
+    stage.agent.kill().unwrap();
+    let state = stage.agent.dir().join("state");
+    for database in ["rooms", "journal"] {
+        std::fs::remove_dir_all(state.join(database)).unwrap();
+    }
+    stage.agent.run().unwrap();
+    stage.wait_alpha_flows(true, SOON);
+    assert!(
+        clock::now() < cut.deadline,
+        "lifted by the agent, not by the deadline"
+    );
+    stage.wait_state(ALPHA, "LIVEING", SOON);
+    let after = stage.agent.room(ALPHA).unwrap();
+    assert!(after["incarnation"].as_u64() > before["incarnation"].as_u64());
+    stage.assert_beta_lost_nothing();
+}
+
+#[test]
 fn a_second_agent_on_the_same_state_names_the_first_and_changes_nothing() {
     let mut stage = stage();
     let pid = stage.agent.pid().unwrap().to_string();

@@ -184,6 +184,11 @@ impl Core {
             .collect()
     }
 
+    /// Whether this room, or the end of its last life, is remembered.
+    pub fn knows(&self, room: &RoomId) -> bool {
+        self.rooms.contains_key(room)
+    }
+
     /// Rooms in each state that are held in memory.
     pub fn count(&self, state: State) -> usize {
         self.rooms.values().filter(|r| r.record.state == state).count()

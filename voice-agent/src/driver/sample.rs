@@ -3,7 +3,7 @@
 use super::{Driver, clock::now};
 use voice_room::{
     Input, RoomId,
-    input::{Ask, Request},
+    input::{Ask, Request, Traffic},
     timeline::Actor,
 };
 
@@ -15,7 +15,10 @@ impl Driver {
         }
         self.bind_again();
         match self.kernel.traffic() {
-            Ok(traffic) => self.take(Input::Traffic(traffic)),
+            Ok(traffic) => {
+                self.unbind_strangers(&traffic);
+                self.take(Input::Traffic(traffic));
+            }
             Err(error) => {
                 tracing::warn!(%error, "no kernel counters; rooms have no witness while this lasts");
             }
@@ -28,6 +31,14 @@ impl Driver {
         }
         for room in self.kernel.released() {
             self.take(Input::Request(release_by_map(room)));
+        }
+    }
+
+    /// Rooms that pins brought over a restart and no record knows: their slots go back.
+    fn unbind_strangers(&mut self, traffic: &[Traffic]) {
+        for stranger in traffic.iter().filter(|t| !self.core.knows(&t.room)) {
+            tracing::warn!(room = %stranger.room, "bound in the pinned maps, but no record knows it; unbound");
+            self.kernel.unbind(&stranger.room);
         }
     }
 
