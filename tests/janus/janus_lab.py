@@ -285,6 +285,26 @@ def media(a, st, room, k, port):
            % (NODE_IP, port, user_ip(room, k))], "ffmpeg.log")
 
 
+def start_janus(a, st, ns):
+    """Janus 1.1.2 has a race at start: the thread of its unix sockets may look for `initialized` before that is set, and
+    ends at once ("Unix Sockets thread ended"). Then the admin socket is deaf for ever: start again."""
+    log = a.work + "/janus.log"
+
+    def settled():
+        if "Unix Sockets thread ended" in open(log, errors="replace").read():
+            return "deaf"
+        return "up" if Admin(a.work + "/admin.sock").rq("ping")["janus"] == "pong" else ""
+    for attempt in range(5):
+        open(log, "w").close()
+        p = spawn(a, st, "janus", ns, ["janus", "-F", a.work + "/etc"], "janus.log")
+        if wait_for("janus admin socket", settled) == "up":
+            return
+        print("janus lost its unix sockets at start: starting it again", file=sys.stderr)
+        p.kill()
+        p.wait()
+    raise SystemExit("janus lost its unix sockets at each of 5 starts")
+
+
 def up(a):
     t0 = time.time()
     if os.path.exists(a.work + "/state.json"):
@@ -319,8 +339,7 @@ def up(a):
     me = [sys.executable, os.path.abspath(__file__), "--work", a.work, "--ns", a.ns]
     spawn(a, st, "events", n1, me + ["_events"], "events.log")
     time.sleep(0.3)
-    spawn(a, st, "janus", n1, ["janus", "-F", a.work + "/etc"], "janus.log")
-    wait_for("janus admin socket", lambda: Admin(a.work + "/admin.sock").rq("ping")["janus"] == "pong")
+    start_janus(a, st, n1)
     t1 = time.time()
     for r in range(1001, 1001 + a.rooms):
         for role in ("host", "guests"):                             # the host makes the room first
