@@ -12,6 +12,7 @@ mod kill_file;
 mod kill_switch;
 mod output;
 mod pinned;
+mod reference;
 mod rooms;
 mod run;
 mod status;
@@ -34,6 +35,11 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             ConfigCommand::Show => config::show(&cli.global, out),
         };
     }
+    match &cli.command {
+        Command::Completions { shell } => return reference::completions(*shell),
+        Command::Man { out: dir } => return reference::man(dir.as_deref(), out),
+        _ => {}
+    }
     let config = config::load(&cli.global)?;
     if let Command::Run = &cli.command {
         return run::run(config);
@@ -41,7 +47,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     let paths = config.paths;
     client::block_on(async {
         match &cli.command {
-            Command::Run | Command::Config { .. } => Ok(String::new()),
+            Command::Run | Command::Config { .. } | Command::Completions { .. } | Command::Man { .. } => {
+                Ok(String::new())
+            }
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
             Command::Show { room } => rooms::show(&paths, out, room).await,

@@ -230,6 +230,29 @@ fn detaching_where_nothing_is_pinned_says_so() {
 }
 
 #[test]
+fn completions_and_manual_pages_need_neither_an_agent_nor_a_valid_configuration() {
+    let dir = nowhere();
+    std::fs::write(dir.path().join("config.toml"), "nonsense").unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let out = voice_agent(dir.path(), &["completions", shell]);
+        assert_eq!(exit(&out), 0, "{}", stderr(&out));
+        for word in ["kill-switch", "blocked"] {
+            assert!(stdout(&out).contains(word), "{shell} completes {word}");
+        }
+    }
+    let script = dir.path().join("completion");
+    std::fs::write(&script, voice_agent(dir.path(), &["completions", "bash"]).stdout).unwrap();
+    let parsed = Command::new("bash").arg("-n").arg(&script).status().unwrap();
+    assert!(parsed.success());
+    let pages = dir.path().join("man1");
+    let out = voice_agent(dir.path(), &["man", "--out", pages.to_str().unwrap(), "--json"]);
+    let written: serde_json::Value = serde_json::from_str(&stdout(&out)).unwrap();
+    let files = written["files"].as_array().unwrap();
+    assert_eq!(files.len(), std::fs::read_dir(&pages).unwrap().count());
+    assert_eq!(exit(&voice_agent(dir.path(), &["completions", "tcsh"])), 2);
+}
+
+#[test]
 fn help_documents_the_exit_codes() {
     let dir = nowhere();
     let help = stdout(&voice_agent(dir.path(), &["--help"]));

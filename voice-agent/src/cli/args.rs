@@ -120,6 +120,26 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the script that completes these arguments in a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual pages, of every command
+    Man {
+        /// Write them into this directory instead, a file for each command
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Shells that can be helped along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// What to do with the kill switch.
