@@ -55,11 +55,6 @@ impl Callers {
         self.users.iter().filter_map(|u| u.first_sent(t)).min()
     }
 
-    /// Mixed packets heard, in all.
-    pub fn heard(&self) -> u64 {
-        self.users.iter().map(Endpoint::count).sum()
-    }
-
     /// Mixed packets that were sent and heard in `from..to`.
     pub fn heard_within(&self, from: Mono, to: Mono) -> u64 {
         self.users.iter().map(|u| u.count_within(from, to)).sum()

@@ -48,7 +48,7 @@ pub struct Endpoint {
     socket: Arc<UdpSocket>,
     taken: Arc<Mutex<Taken>>,
     sent: Arc<Mutex<Vec<Mono>>>,
-    task: Task,
+    _task: Task,
 }
 
 impl Endpoint {
@@ -74,7 +74,7 @@ impl Endpoint {
             socket,
             taken,
             sent,
-            task,
+            _task: task,
         })
     }
 
@@ -157,11 +157,6 @@ impl Endpoint {
     pub fn sender(&self, to: SocketAddr, ssrc: u32, pps: u32) -> Sender {
         let (socket, sent) = (self.socket.clone(), self.sent.clone());
         Sender(Task::start(move |stop| pace(&socket, to, ssrc, pps, &sent, stop)))
-    }
-
-    /// Stops the reader and closes this handle; the socket closes when its senders end too.
-    pub fn close(self) {
-        self.task.end();
     }
 }
 

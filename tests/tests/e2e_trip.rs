@@ -134,6 +134,10 @@ fn a_media_server_that_loses_its_control_path_but_sends_on_keeps_all_its_rooms()
     for room in [ALPHA, BETA] {
         assert_eq!(stage.agent.state(room), "LIVEING");
     }
+    stage.server.answer();
+    clock::wait_for("the hold ends", SOON, || {
+        stage.agent.room(ALPHA).unwrap_or_default()["held"].is_null()
+    });
     stage.alpha.assert_lost_nothing();
     stage.assert_beta_lost_nothing();
 }

@@ -1,12 +1,12 @@
-//! A gateway: clients join through it, STATE_EXPIRED reaches it, and it asks before a rejoin.
+//! A gateway: STATE_EXPIRED reaches it, and it asks before a rejoin.
 
 use super::{AGENT_URL, Connection, Identity};
 use crate::{clock, netns::Netns};
 use anyhow::Context;
 use std::time::Duration;
 use voice_agent::proto::v1::{
-    CheckJoinRequest, CheckJoinResponse, ClientEvent, ClientEventKind, StateExpired, StateRestored,
-    admission_client::AdmissionClient, agent_message::Message as FromAgent, peer_message::Message as ToAgent,
+    CheckJoinRequest, CheckJoinResponse, StateExpired, StateRestored, admission_client::AdmissionClient,
+    agent_message::Message as FromAgent,
 };
 use voice_room::Mono;
 
@@ -30,18 +30,6 @@ impl Gateway {
             netns: ns.name().to_owned(),
             connection: Connection::open(ns, who)?,
         })
-    }
-
-    /// Says that a client joined, left or is still there. The answer is not waited for.
-    pub fn client(&self, room: &str, client: &str, is_host: bool, kind: ClientEventKind) {
-        self.connection.send(ToAgent::ClientEvent(ClientEvent {
-            request_id: 0,
-            room: room.to_owned(),
-            client_id: client.to_owned(),
-            is_host,
-            kind: kind.into(),
-            incarnation: None,
-        }));
     }
 
     /// Every STATE_EXPIRED of the room so far, with its time of arrival.

@@ -3,7 +3,6 @@
 
 use super::{Connection, Identity};
 use crate::{
-    clock,
     netns::{NODE_IP, Netns},
     rtp::{Endpoint, Task, lock, packet::Packet},
 };
@@ -11,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -28,7 +27,7 @@ pub struct MediaServer {
     rooms: Arc<Mutex<Vec<Arc<MediaRoom>>>>,
     answering: Arc<AtomicBool>,
     // Dropped in this order: the task sends on the connection.
-    task: Task,
+    _task: Task,
     connection: Arc<Connection>,
 }
 
@@ -40,7 +39,6 @@ pub struct MediaRoom {
     ports: Vec<Endpoint>,
     listed: AtomicBool,
     mixed: AtomicBool,
-    participants: AtomicU32,
     mix: Mutex<Packet>,
 }
 
@@ -60,7 +58,7 @@ impl MediaServer {
         Ok(MediaServer {
             rooms,
             answering,
-            task,
+            _task: task,
             connection,
         })
     }
@@ -74,7 +72,6 @@ impl MediaServer {
             .collect();
         let room = Arc::new(MediaRoom {
             name: name.to_owned(),
-            participants: AtomicU32::new(u32::try_from(ports.len())?),
             ports: bound?,
             listed: AtomicBool::new(true),
             mixed: AtomicBool::new(true),
@@ -105,11 +102,6 @@ impl MediaServer {
         self.connection.set_mute(false);
         self.answering.store(true, Ordering::Relaxed);
     }
-
-    /// Ends the server: stream closed, traffic no longer counted. Sockets close with the last handle of each room.
-    pub fn stop(self) {
-        self.task.end();
-    }
 }
 
 impl MediaRoom {
@@ -129,19 +121,9 @@ impl MediaRoom {
         self.mixed.store(mixed, Ordering::Relaxed);
     }
 
-    /// How many participants heartbeats name.
-    pub fn set_participants(&self, participants: u32) {
-        self.participants.store(participants, Ordering::Relaxed);
-    }
-
     /// Where each participant's media goes.
     pub fn addrs(&self) -> anyhow::Result<Vec<SocketAddr>> {
         self.ports.iter().map(Endpoint::addr).collect()
-    }
-
-    /// The sockets, one for each participant.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.ports
     }
 
     /// Packets that arrived, in all.
@@ -159,16 +141,11 @@ impl MediaRoom {
         self.ports.iter().filter_map(|p| Some(p.first_from(t)?.at)).min()
     }
 
-    /// Mixed packets sent back, in all.
-    pub fn mixed(&self) -> u64 {
-        self.ports.iter().map(Endpoint::sent).sum()
-    }
-
     fn served(&self) -> anyhow::Result<ServedRoom> {
         Ok(ServedRoom {
             room: self.name.clone(),
             ports: self.addrs()?.iter().map(|a| u32::from(a.port())).collect(),
-            participants: self.participants.load(Ordering::Relaxed),
+            participants: u32::try_from(self.ports.len())?,
             host: None,
         })
     }
@@ -213,16 +190,4 @@ fn listing(rooms: &[Arc<MediaRoom>]) -> ToAgent {
         rooms: listed.filter_map(|r| r.served().ok()).collect(),
         capacity: None,
     })
-}
-
-/// Waits until a room's packets arrive.
-pub fn wait_flowing(room: &MediaRoom, within: Duration) -> anyhow::Result<()> {
-    let before = room.delivered();
-    let flows = clock::poll(within, || (room.delivered() > before).then_some(()));
-    anyhow::ensure!(
-        flows.is_some(),
-        "no packet of {} arrived within {within:?}",
-        room.name
-    );
-    Ok(())
 }
