@@ -101,6 +101,7 @@ fn a_restart_finds_the_block_with_its_own_deadline_and_its_ports() {
         room: room("stuck"),
         incarnation: LIFE,
         deadline,
+        ports: vec![Port(STUCK)],
         released: false,
     };
     assert_eq!(found.blocks, [block]);

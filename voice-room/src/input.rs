@@ -309,6 +309,8 @@ pub struct FoundBlock {
     pub incarnation: Incarnation,
     /// Its deadline, which stays.
     pub deadline: Mono,
+    /// The ports bound to it now. Records and intents are older: ports may have moved to other rooms since.
+    pub ports: Vec<Port>,
     /// Whether the CLI released it while the agent was away.
     pub released: bool,
 }

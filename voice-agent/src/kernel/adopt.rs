@@ -8,7 +8,7 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use voice_common::{RoomEntry, RoomInfo, abi};
-use voice_room::{Incarnation, Mono, RoomId, input::FoundBlock};
+use voice_room::{Incarnation, Mono, Port, RoomId, input::FoundBlock};
 
 /// Reads the slot table back. Slots whose verdict is in force but whose room cannot be told go to the second result:
 /// they rest until their deadline.
@@ -30,7 +30,8 @@ pub(super) fn adopt(
         let bound = ports.get(&slot).cloned().unwrap_or_default();
         match owner(&info, &entry).filter(|(room, _)| slots.find(room).is_none()) {
             Some((room, life)) => {
-                let verdict = block(&room, life, &entry, now, found);
+                let ports = bound.iter().copied().map(Port).collect();
+                let verdict = block(&room, life, ports, &entry, now, found);
                 if verdict.is_none() && bound.is_empty() {
                     slots.vacate(slot);
                     continue;
@@ -101,6 +102,7 @@ pub(super) fn info(room: &RoomId, incarnation: Incarnation, generation: u32) -> 
 fn block(
     room: &RoomId,
     incarnation: Incarnation,
+    ports: Vec<Port>,
     entry: &RoomEntry,
     now: Mono,
     found: &mut Found,
@@ -112,6 +114,7 @@ fn block(
             room: room.clone(),
             incarnation,
             deadline: Mono(entry.last_deadline),
+            ports,
             released: !armed,
         });
     }

@@ -30,7 +30,10 @@ impl Core {
         for isolation in found.isolations {
             self.restore_isolation(now, isolation);
         }
-        for record in found.rooms {
+        let mut rooms = found.rooms;
+        // What the pins say of ports comes before what records say.
+        rooms.sort_by_key(|record| !blocks.contains_key(&record.room));
+        for record in rooms {
             let intent = intents.remove(&record.room);
             self.restore_room(now, record, intent, &blocks);
         }
@@ -129,7 +132,10 @@ impl Core {
             }));
         }
         // A trip that was released is journalled as ended: a block that outlived it is not taken up again.
-        let block_ends = block.filter(|_| !left.is_zero()).map(|b| b.deadline);
+        // Pins are of this boot, so the block's deadline and the intent's are of one clock.
+        let block_ends = block
+            .filter(|_| !left.is_zero())
+            .map(|b| b.deadline.min(intent.deadline));
         let deadline = block_ends.unwrap_or(now.mono + left);
         let trip = found_trip(now, change, deadline, intent.until, stored);
         self.re_arm(now, id, trip, block);
@@ -146,6 +152,11 @@ impl Core {
             .or(isolated.as_ref().map(|i| i.deadline))
             .unwrap_or(now.mono);
         let until = isolated.as_ref().map_or(now.wall, |i| i.until);
+        // Not longer than it was meant to last, whatever the clocks say now.
+        let whole = isolated
+            .as_ref()
+            .map_or(self.rules.isolation, |i| i.until.since(record.since));
+        let deadline = deadline.min(now.mono + whole);
         let reason = isolated.map_or_else(|| "expired before the restart".into(), |i| i.reason);
         let event = StateChangeEvent {
             room: id.clone(),
@@ -182,7 +193,7 @@ impl Core {
 
     fn re_arm(&mut self, now: Now, id: &RoomId, trip: Trip, block: Option<&FoundBlock>) {
         let (deadline, until, reason) = (trip.deadline, trip.until, trip.reason.clone());
-        let ports = trip.change.record.ports.clone();
+        let ports = block.map_or_else(|| trip.change.record.ports.clone(), |b| b.ports.clone());
         self.isolations.insert(
             id.clone(),
             Isolated {
@@ -257,9 +268,15 @@ fn follow_up(journalled: &Change, record: &RoomRecord) -> Change {
 }
 
 /// What is left of a journalled trip. Its monotonic deadline counts for this boot only and the wall clock may have been
-/// set; the nearer of the two is the one that cannot cut too long.
+/// set; the nearest end is the one that cannot cut too long. After a boot with a clock in the past, that is the whole
+/// length of the trip.
 fn remaining(now: Now, intent: &Intent) -> Duration {
-    intent.deadline.since(now.mono).min(intent.until.since(now.wall))
+    let whole = intent.until.since(intent.change.event.timestamp);
+    intent
+        .deadline
+        .since(now.mono)
+        .min(intent.until.since(now.wall))
+        .min(whole)
 }
 
 fn found_trip(now: Now, change: Change, deadline: Mono, until: crate::Wall, stored: bool) -> Trip {

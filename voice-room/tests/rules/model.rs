@@ -172,6 +172,7 @@ impl Lab {
             room: id.clone(),
             incarnation: *incarnation,
             deadline: *deadline,
+            ports: self.w.core.view(id, now).map(|v| v.ports).unwrap_or_default(),
             released: false,
         };
         let found = Restored {

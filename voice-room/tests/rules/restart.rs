@@ -19,6 +19,9 @@ fn trip() -> (Intent, RoomRecord) {
     };
     intent.deadline = start().mono + secs(200);
     intent.until = start().wall + secs(200);
+    // Tripped 100 s before this start, for 300 s.
+    let tripped = Wall(start().wall.0 - 100_000);
+    (intent.change.event.timestamp, intent.change.record.since) = (tripped, tripped);
     let before = RoomRecord {
         state: State::Liveing,
         version: Version(1),
@@ -34,6 +37,7 @@ fn block(intent: &Intent) -> FoundBlock {
         room: room("r"),
         incarnation: intent.change.record.incarnation,
         deadline: intent.deadline,
+        ports: intent.change.record.ports.clone(),
         released: false,
     }
 }
@@ -371,6 +375,7 @@ fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
                 room: room("r"),
                 incarnation: record.incarnation,
                 deadline,
+                ports: record.ports.clone(),
                 released: false,
             }],
             rooms: vec![record],
@@ -399,4 +404,68 @@ fn a_trip_of_a_room_the_store_does_not_know_says_so() {
     let steps = w.view("r").block.unwrap().steps;
     assert!(steps.contains(&(Step::Store, StepState::Pending)));
     assert_eq!(w.view("r").version, intent.change.record.version);
+}
+
+#[test]
+fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restart() {
+    let (intent, _) = trip();
+    let expired = intent.change.record.clone();
+    assert_eq!(expired.ports, [Port(50_000)]);
+    let moved = FoundBlock {
+        ports: vec![],
+        ..block(&intent)
+    };
+    let stored_before_it_moved = Restored {
+        rooms: vec![expired],
+        isolations: vec![isolation(&intent)],
+        intents: vec![intent],
+        blocks: vec![moved],
+    };
+    let (w, commands) = begin(stored_before_it_moved);
+    assert_eq!(w.view("r").ports, []);
+    let bound = |c: &Command| matches!(c, Command::Bind { ports, .. } if !ports.is_empty());
+    assert!(!commands.iter().any(bound), "{commands:?}");
+}
+
+#[test]
+fn a_cut_rooms_ports_are_those_it_has_in_the_kernel_whatever_older_records_say() {
+    let (intent, before) = trip();
+    let older = RoomRecord {
+        room: room("a"),
+        ..before
+    };
+    let (w, _) = begin(Restored {
+        rooms: vec![older, intent.change.record.clone()],
+        isolations: vec![isolation(&intent)],
+        intents: vec![intent.clone()],
+        blocks: vec![block(&intent)],
+    });
+    assert_eq!(
+        (w.view("r").ports, w.view("a").ports),
+        (vec![Port(50_000)], vec![])
+    );
+}
+
+#[test]
+fn after_a_boot_with_its_clock_in_the_past_a_trip_lasts_no_longer_than_it_was_meant_to() {
+    let (mut intent, before) = trip();
+    intent.deadline = start().mono + secs(900_000);
+    let since = Wall(start().wall.0 + 3_600_000);
+    intent.until = since + secs(300);
+    (intent.change.event.timestamp, intent.change.record.since) = (since, since);
+    let expired = intent.change.record.clone();
+    let by_intent = Restored {
+        rooms: vec![before],
+        intents: vec![intent.clone()],
+        ..Restored::default()
+    };
+    let by_isolation = Restored {
+        rooms: vec![expired],
+        isolations: vec![isolation(&intent)],
+        ..Restored::default()
+    };
+    for found in [by_intent, by_isolation] {
+        let (_, commands) = begin(found);
+        assert_eq!(armed(&commands), Some(start().mono + secs(300)));
+    }
 }
