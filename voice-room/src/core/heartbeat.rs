@@ -29,14 +29,15 @@ impl Core {
         let id = served.room.clone();
         if let Some(room) = self.rooms.get(&id).filter(|r| r.state().is_some()) {
             if let Err(rejected) = self.own_room(now.mono, room, &actor) {
-                return self.note(
+                self.note(
                     rejected.code(),
                     &id,
                     format!("heartbeat of {source} ignored: {rejected}"),
                 );
+                return self.listed_elsewhere(now, &id, &served.ports);
             }
         } else if served.participants == 0 || !self.adopt(now, &id, &actor) {
-            return;
+            return self.listed_elsewhere(now, &id, &served.ports);
         }
         self.listed(now, &id, &served.ports);
         if served.participants > 0 {

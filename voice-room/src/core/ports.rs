@@ -87,6 +87,32 @@ impl Core {
         }
     }
 
+    /// A room that is not followed here lists these ports. They are not the room's that had them before and does not
+    /// list them now: else its cut would silence the other.
+    pub(super) fn listed_elsewhere(&mut self, now: Now, id: &RoomId, ports: &[Port]) {
+        let mut changed: BTreeSet<RoomId> = BTreeSet::new();
+        for port in ports {
+            let kept = |owner: &RoomId, listed_by: &BTreeSet<RoomId>| {
+                owner == id || (listed_by.contains(owner) && self.lists_now(now.mono, owner))
+            };
+            let owner = self
+                .ports
+                .get(port)
+                .and_then(|c| Some((c.owner.as_ref()?, &c.listed_by)));
+            let Some(loser) = owner.filter(|(o, l)| !kept(o, l)).map(|(o, _)| o.clone()) else {
+                continue;
+            };
+            if let Some(claim) = self.ports.get_mut(port) {
+                claim.owner = None;
+                claim.listed_by.remove(&loser);
+            }
+            changed.insert(loser);
+        }
+        for room in changed {
+            self.bind(now, &room);
+        }
+    }
+
     /// Whether a room's list of ports still speaks of the present.
     fn lists_now(&self, now: Mono, id: &RoomId) -> bool {
         let fresh = |room: &Room| {

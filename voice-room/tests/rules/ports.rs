@@ -107,3 +107,50 @@ fn a_listing_that_says_the_same_again_asks_for_nothing() {
     let mut w = World::live(Rules::default(), &["a", "b"]);
     assert_eq!(w.pass(60), vec![]);
 }
+
+#[test]
+fn a_port_that_goes_to_a_room_which_is_not_followed_is_not_cut_for_the_old_one() {
+    // The node is full, so `new` is not adopted.
+    let mut w = World::live(
+        Rules {
+            quota: 1,
+            ..Rules::default()
+        },
+        &["old"],
+    );
+    w.omit("old");
+    w.pass(14);
+    w.serve("new", "sfu", &[50_000]);
+    let commands = w.pass(6);
+    assert!(!w.core.knows(&room("new")));
+    assert_eq!(bound(&commands, "old"), Some(vec![]));
+}
+
+#[test]
+fn a_port_kept_after_its_listing_goes_to_the_room_that_lists_it_even_if_that_is_not_followed() {
+    let mut w = World::live(
+        Rules {
+            quota: 1,
+            ..Rules::default()
+        },
+        &["old"],
+    );
+    w.serve("old", "sfu", &[50_002]);
+    w.serve("new", "sfu", &[50_000]);
+    w.pass(10);
+    assert_eq!(w.view("old").ports, [Port(50_002)]);
+}
+
+#[test]
+fn a_listing_of_a_room_that_is_not_followed_takes_no_port_from_one_that_lists_it_now() {
+    let mut w = World::live(
+        Rules {
+            quota: 1,
+            ..Rules::default()
+        },
+        &["old"],
+    );
+    w.serve("new", "other", &[50_000]);
+    w.pass(10);
+    assert_eq!(w.view("old").ports, [Port(50_000)]);
+}
