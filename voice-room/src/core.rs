@@ -128,6 +128,7 @@ impl Core {
                 at,
             } => self.first_drop(now, &room, deadline, ingress, at),
             Input::MediaRefused => self.progress = (now.mono, Progress::MediaRefused),
+            Input::HeartbeatRefused(source) => self.heartbeat_refused(now, &source),
             Input::Maintenance {
                 room,
                 until,

@@ -61,6 +61,8 @@ pub enum Input {
     },
     /// A media session was refused by our own limits: no room may be judged for its absence.
     MediaRefused,
+    /// This source spoke, and what it said was refused: which of its rooms it serves is not known.
+    HeartbeatRefused(SourceId),
     /// Maintenance for one room, or for all.
     Maintenance {
         /// `None`: all rooms.

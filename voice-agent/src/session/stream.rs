@@ -118,7 +118,9 @@ where
     let Some(message) = first else {
         return Err(Status::failed_precondition("the stream ended before its Hello"));
     };
-    let message = message.inspect_err(count_unreadable)?;
+    let message = message.inspect_err(|status| {
+        count_unreadable(status);
+    })?;
     let Some(Message::Hello(hello)) = message.message else {
         return Err(malformed(Status::failed_precondition(
             "the first message must be Hello",
@@ -161,11 +163,13 @@ pub(super) fn stopping(stopped: Stopped) -> Status {
     Status::unavailable(stopped.to_string())
 }
 
-/// A stream that broke is nobody's mistake; one that could not be decoded, or was too large, is the peer's.
-fn count_unreadable(status: &Status) {
-    if matches!(status.code(), Code::Internal | Code::OutOfRange) {
+/// A stream that broke is nobody's mistake; one that could not be decoded, or was too large, is the peer's: then `true`.
+fn count_unreadable(status: &Status) -> bool {
+    let unreadable = matches!(status.code(), Code::Internal | Code::OutOfRange);
+    if unreadable {
         Counter::SessionMalformed.count();
     }
+    unreadable
 }
 
 pub(super) fn millis(d: Duration) -> u64 {

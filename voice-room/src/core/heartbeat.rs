@@ -107,6 +107,15 @@ impl Core {
         }
     }
 
+    /// Which rooms the source serves is not known, so none of them is judged for what was refused; nor those that were
+    /// not heard of since start, which may be its own.
+    pub(super) fn heartbeat_refused(&mut self, now: Now, source: &SourceId) {
+        let may_be_its = |r: &&mut Room| r.is_judged() && r.source.as_ref().is_none_or(|s| s == source);
+        for room in self.rooms.values_mut().filter(may_be_its) {
+            room.progress = (now.mono, Progress::MediaRefused);
+        }
+    }
+
     pub(super) fn source_lost(&mut self, source: &SourceId) {
         if let Some(source) = self.sources.get_mut(source) {
             source.lost = true;

@@ -65,6 +65,14 @@ fn starts_anew(w: &mut World, progress: Progress) {
 }
 
 #[test]
+fn a_refused_heartbeat_of_another_source_is_no_progress() {
+    let mut w = omitted();
+    w.pass(80);
+    w.feed(Input::HeartbeatRefused(source("another")));
+    assert_eq!(trips(&w.pass(20)).len(), 1);
+}
+
+#[test]
 fn entry_heartbeat_release_refused_media_and_a_gap_in_our_ticks_are_progress() {
     let mut w = World::new();
     w.go_live("r");
@@ -80,6 +88,11 @@ fn entry_heartbeat_release_refused_media_and_a_gap_in_our_ticks_are_progress() {
     let mut w = omitted();
     w.pass(80);
     w.feed(Input::MediaRefused);
+    starts_anew(&mut w, Progress::MediaRefused);
+
+    let mut w = omitted();
+    w.pass(80);
+    w.feed(Input::HeartbeatRefused(source("sfu")));
     starts_anew(&mut w, Progress::MediaRefused);
 
     let mut w = omitted();

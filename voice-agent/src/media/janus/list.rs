@@ -25,6 +25,26 @@ enum ListingError {
     TooLong(Duration),
 }
 
+impl ListingError {
+    /// Whether Janus answered, and only we could not make a listing of it: refused, too much, too slow in sum, not
+    /// understood. Then its rooms are not known to be gone, and none may be cut for it.
+    fn was_answered(&self) -> bool {
+        match self {
+            ListingError::TooLong(_) => true,
+            ListingError::Admin(error) => match error {
+                AdminError::Question { .. }
+                | AdminError::Oversize { .. }
+                | AdminError::Garbage { .. }
+                | AdminError::Refused { .. } => true,
+                AdminError::Connect { .. }
+                | AdminError::BackingOff(_)
+                | AdminError::Io { .. }
+                | AdminError::Deadline { .. } => false,
+            },
+        }
+    }
+}
+
 /// Lists at start, each heartbeat, and when asked to. Ends when the driver has.
 pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) {
     let mut ticks = interval(heartbeat);
@@ -74,6 +94,11 @@ async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result
                 tracing::warn!(%error, "janus: listing failed; no heartbeats until one is answered");
             }
             known.failed = true;
+            if error.was_answered() {
+                shared
+                    .tell(vec![Input::HeartbeatRefused(super::source())])
+                    .await?;
+            }
             Ok(())
         }
     }

@@ -1,5 +1,7 @@
 //! What a connected peer says, and what it is answered. Requests go to the driver in the order they came, and up to
-//! `MAX_WAITING` of them wait for their answers at a time; then the peer is not read until one is there.
+//! `MAX_WAITING` of them wait for their answers at a time; then the peer is not read until one is there. If none comes
+//! for `MAX_HOLD`, because the store is away, further requests are refused: heartbeats behind them must be heard, or
+//! rooms would be cut for our own disk.
 
 use super::{count_unreadable, stopping};
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         hub::StreamId,
         keepalive::{Due, Keepalive},
         outgoing::{NotTaken, Outgoing},
-        peer::PeerInfo,
+        peer::{PeerInfo, Role},
         served::Because,
         translate::{self, Refusal},
         wire,
@@ -28,6 +30,7 @@ use futures::{
     future::BoxFuture,
     stream::{FuturesUnordered, StreamExt},
 };
+use std::time::Duration;
 use tokio::{
     task::coop::consume_budget,
     time::{Instant, sleep_until},
@@ -42,6 +45,9 @@ use voice_room::{
 
 /// Requests of one peer that wait for their answers.
 const MAX_WAITING: usize = 64;
+
+/// The longest that waiting answers keep a peer from being read. Far below a heartbeat, well above a slow disk.
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
 /// A request's answer.
 struct Answer {
@@ -67,6 +73,8 @@ pub(super) struct Talk<'s> {
     outgoing: &'s Outgoing,
     stream: StreamId,
     waiting: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// When the last answer came, or the last request was sent to be answered.
+    moved: Instant,
     keepalive: Keepalive,
 }
 
@@ -85,6 +93,7 @@ impl<'s> Talk<'s> {
             outgoing,
             stream,
             waiting: FuturesUnordered::new(),
+            moved: Instant::now(),
             keepalive: Keepalive::new(sessions.0.ping_every, sessions.0.pong_within, Instant::now()),
         }
     }
@@ -97,20 +106,22 @@ impl<'s> Talk<'s> {
     {
         loop {
             consume_budget().await;
+            let held = self.is_full() && self.moved.elapsed() < MAX_HOLD;
             tokio::select! {
                 biased;
                 Some(answer) = self.waiting.next() => self.answer(answer)?,
-                message = inbound.next(), if self.waiting.len() < MAX_WAITING => match message {
+                message = inbound.next(), if !held => match message {
                     None => return Ok(()),
                     Some(Ok(message)) => {
                         self.keepalive.alive();
                         self.take(message).await?;
                     }
                     Some(Err(status)) => {
-                        count_unreadable(&status);
+                        self.unreadable(&status).await?;
                         return Err(status);
                     }
                 },
+                () = sleep_until(self.moved + MAX_HOLD), if held => {}
                 () = sleep_until(self.keepalive.wake_at()) => self.on_time()?,
             }
         }
@@ -131,8 +142,32 @@ impl<'s> Talk<'s> {
         }
     }
 
+    /// The stream ends with it, and the peer's next one may end the same way: what it wanted to list is not known.
+    async fn unreadable(&mut self, status: &Status) -> Result<(), Status> {
+        if count_unreadable(status) && self.info.role == Role::Media {
+            tell(self.handle, Input::HeartbeatRefused(self.info.source.clone())).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether no more requests may wait.
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING
+    }
+
+    fn too_many(&self) -> Refusal {
+        Refusal::limit(format!(
+            "{} requests wait for their answers, the most; none came for {} ms. Try again later",
+            self.waiting.len(),
+            MAX_HOLD.as_millis()
+        ))
+    }
+
     async fn room_event(&mut self, event: RoomEvent) -> Result<(), Status> {
         let request_id = event.request_id;
+        if self.is_full() {
+            return self.refuse(request_id, self.too_many());
+        }
         let request = translate::room_event(self.info, event)
             .and_then(|request| self.fits(&request.room, &Because::Named).map(|()| request));
         match request {
@@ -149,6 +184,9 @@ impl<'s> Talk<'s> {
     }
 
     async fn client_event(&mut self, event: &ClientEvent) -> Result<(), Status> {
+        if self.is_full() {
+            return self.refuse(event.request_id, self.too_many());
+        }
         let fact = match translate::client_event(self.info, event) {
             Ok(fact) => fact,
             Err(refusal) => return self.refuse(event.request_id, refusal),
@@ -168,7 +206,7 @@ impl<'s> Talk<'s> {
         Ok(())
     }
 
-    fn wait_for(&self, request_id: u64, room: RoomId, meant: Meant, answer: handle::Answer) {
+    fn wait_for(&mut self, request_id: u64, room: RoomId, meant: Meant, answer: handle::Answer) {
         let answer = async move {
             Answer {
                 request_id,
@@ -177,10 +215,12 @@ impl<'s> Talk<'s> {
                 result: answer.await.map_err(|_| Stopped),
             }
         };
+        self.moved = Instant::now();
         self.waiting.push(answer.boxed());
     }
 
     fn answer(&mut self, answer: Answer) -> Result<(), Status> {
+        self.moved = Instant::now();
         let result = answer.result.map_err(stopping)?;
         let message = match &result {
             Ok(accepted) => wire::accepted(answer.request_id, accepted),
@@ -206,7 +246,7 @@ impl<'s> Talk<'s> {
     async fn heartbeat(&mut self, heartbeat: MediaHeartbeat) -> Result<(), Status> {
         let heartbeat = match translate::heartbeat(self.info, &heartbeat, &self.sessions.0.ports) {
             Ok(heartbeat) => heartbeat,
-            Err(refusal) => return self.refuse(0, refusal),
+            Err(refusal) => return self.refuse_heartbeat(refusal).await,
         };
         let rooms: Vec<&RoomId> = heartbeat.rooms.iter().map(|served| &served.room).collect();
         let listed = self
@@ -215,8 +255,16 @@ impl<'s> Talk<'s> {
             .listed(&self.info.id, self.stream, rooms.into_iter());
         match listed {
             Ok(()) => tell(self.handle, Input::Heartbeat(heartbeat)).await,
-            Err(said) => self.refuse(0, Refusal::limit(said)),
+            Err(said) => self.refuse_heartbeat(Refusal::limit(said)).await,
         }
+    }
+
+    /// A media server that is alive and was not understood: no room may be cut for what it could not say.
+    async fn refuse_heartbeat(&mut self, refusal: Refusal) -> Result<(), Status> {
+        if self.info.role == Role::Media {
+            tell(self.handle, Input::HeartbeatRefused(self.info.source.clone())).await?;
+        }
+        self.refuse(0, refusal)
     }
 
     async fn ack(&mut self, ack: &ExpiredAck) -> Result<(), Status> {

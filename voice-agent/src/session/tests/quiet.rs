@@ -10,16 +10,24 @@ struct Quiet {
     to_agent: mpsc::Sender<Result<v1::PeerMessage, Status>>,
     from_agent: Drain,
     sessions: Sessions,
-    _driver: tokio_util::task::AbortOnDropHandle<()>,
+    _driver: Option<tokio_util::task::AbortOnDropHandle<()>>,
 }
 
 /// A stream without TCP. No Hello is said yet.
 async fn open() -> Quiet {
     let (handle, queue) = Handle::new(8);
     let (told, _) = mpsc::unbounded_channel();
-    let driver = tokio::spawn(drive(queue, told));
+    let driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(drive(queue, told)));
+    Quiet {
+        _driver: Some(driver),
+        ..open_to("gateway", handle).await
+    }
+}
+
+/// The same, with another driver.
+async fn open_to(role: &'static str, handle: Handle) -> Quiet {
     let mut metadata = MetadataMap::new();
-    metadata.insert("peer-role", "gateway".parse().unwrap());
+    metadata.insert("peer-role", role.parse().unwrap());
     metadata.insert("peer-id", "gw".parse().unwrap());
     let info = PeerInfo::from_metadata(&metadata).unwrap();
     let (to_agent, inbound) = mpsc::channel(8);
@@ -29,7 +37,7 @@ async fn open() -> Quiet {
         to_agent,
         from_agent: from_agent.await.unwrap(),
         sessions,
-        _driver: tokio_util::task::AbortOnDropHandle::new(driver),
+        _driver: None,
     }
 }
 
@@ -122,4 +130,46 @@ async fn a_peer_that_closes_its_side_gets_an_end_without_an_error() {
     assert!(matches!(quiet.next().await, Ok(FromAgent::Goodbye(_))));
     assert!(quiet.from_agent.next().await.is_none());
     assert_eq!(quiet.sessions.topology(None), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_are_heard_behind_requests_that_the_store_does_not_answer() {
+    let (handle, mut queue) = Handle::new(8);
+    let (heard, mut beats) = mpsc::unbounded_channel();
+    let driver = tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        while let Some(message) = queue.recv().await {
+            match message {
+                Message::Query(Query::Isolations(reply)) => drop(reply.send(vec![])),
+                Message::Fact(Input::Heartbeat(_)) => drop(heard.send(Instant::now())),
+                other => unanswered.push(other),
+            }
+        }
+    });
+    let _driver = tokio_util::task::AbortOnDropHandle::new(driver);
+    let mut quiet = open_to("media", handle).await;
+    quiet.hello().await;
+    let start = Instant::now();
+    for n in 0..100 {
+        quiet
+            .say(FromPeer::RoomEvent(room_event(&format!("r{n}"), n)))
+            .await;
+    }
+    quiet
+        .say(FromPeer::MediaHeartbeat(heartbeat(&[("r", &[50_000])])))
+        .await;
+    let at = timeout(Duration::from_secs(5), beats.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(at - start <= Duration::from_secs(2), "{:?}", at - start);
+    for n in 64..100 {
+        match quiet.next().await {
+            Ok(FromAgent::EventResult(result)) => {
+                assert_eq!(result.request_id, n);
+                assert_eq!(refusal(result).code, "limit");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

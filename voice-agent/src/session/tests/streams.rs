@@ -92,9 +92,14 @@ async fn a_refused_message_leaves_the_stream_and_the_other_peers_alone() {
             .message
             .contains("port 1 is outside the media range 50000-60000")
     );
+    let source = SourceId::new("peer/sfu").unwrap();
+    assert_eq!(agent.told().await, Told::Fact(Input::HeartbeatRefused(source)));
     let refused = refusal(ask(&mut media, FromPeer::Hello(v1::Hello::default())).await);
     assert_eq!(refused.code, "malformed");
-    assert!(agent.told.try_recv().is_err(), "nothing of it reached the driver");
+    assert!(
+        agent.told.try_recv().is_err(),
+        "nothing else of it reached the driver"
+    );
     for peer in [&mut bad, &mut good] {
         let result = ask(peer, FromPeer::RoomEvent(room_event("r", 6))).await;
         assert!(matches!(

@@ -18,7 +18,8 @@ fn shared() -> (Shared, mpsc::Receiver<Message>) {
 }
 
 fn failure() -> Result<Listing, ListingError> {
-    Err(ListingError::TooLong(HEARTBEAT))
+    let question = "list_sessions";
+    Err(ListingError::Admin(AdminError::Deadline { question }))
 }
 
 async fn fact(messages: &mut mpsc::Receiver<Message>, within: Duration) -> Option<Input> {
@@ -99,4 +100,21 @@ async fn a_failed_listing_tells_nothing_and_is_counted() {
             .load(std::sync::atomic::Ordering::Relaxed),
         1
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_failed_although_janus_answered_is_told_so_that_no_room_is_cut_for_it() {
+    let (shared, mut messages) = shared();
+    let refused = AdminError::Refused {
+        question: "list_sessions",
+        code: 403,
+        reason: "unauthorized".into(),
+    };
+    for error in [ListingError::TooLong(HEARTBEAT), ListingError::Admin(refused)] {
+        take(&shared, Err(error)).await.unwrap();
+        let told = fact(&mut messages, Duration::from_millis(1)).await;
+        assert_eq!(told, Some(Input::HeartbeatRefused(source())));
+    }
+    take(&shared, failure()).await.unwrap();
+    assert_eq!(fact(&mut messages, Duration::from_secs(1)).await, None);
 }
