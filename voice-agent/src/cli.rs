@@ -5,6 +5,7 @@ mod act;
 pub mod args;
 mod client;
 mod config;
+mod doctor;
 mod explain;
 mod failure;
 mod kernel;
@@ -44,12 +45,17 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     if let Command::Run = &cli.command {
         return run::run(config);
     }
+    if let Command::Doctor = &cli.command {
+        return client::block_on(doctor::doctor(&config, out));
+    }
     let paths = config.paths;
     client::block_on(async {
         match &cli.command {
-            Command::Run | Command::Config { .. } | Command::Completions { .. } | Command::Man { .. } => {
-                Ok(String::new())
-            }
+            Command::Run
+            | Command::Config { .. }
+            | Command::Completions { .. }
+            | Command::Man { .. }
+            | Command::Doctor => Ok(String::new()),
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
             Command::Show { room } => rooms::show(&paths, out, room).await,

@@ -6,6 +6,8 @@ mod adopt;
 mod attach;
 mod drops;
 mod error;
+mod ethtool;
+pub mod facts;
 mod interfaces;
 pub mod load;
 mod log;
@@ -17,6 +19,7 @@ mod shape;
 mod slots;
 pub mod status;
 pub mod tables;
+mod tcx;
 mod worker;
 
 pub use error::KernelError;

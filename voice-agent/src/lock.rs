@@ -91,6 +91,17 @@ impl AgentLock {
             _pins: lock_pins(&paths.pin_root())?,
         })
     }
+
+    /// Locks the state directory alone, for who only looks into it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when an agent runs there.
+    pub fn state_only(dir: &Path) -> Result<AgentLock, LockError> {
+        Ok(AgentLock {
+            _state: lock_state(dir)?,
+            _pins: None,
+        })
+    }
 }
 
 fn lock_state(dir: &Path) -> Result<Flock<File>, LockError> {

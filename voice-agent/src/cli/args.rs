@@ -7,13 +7,13 @@ use voice_room::RoomId;
 const AFTER: &str = "\
 Exit codes:
   0  done
-  1  refused or failed
+  1  refused or failed; doctor: something fails (warnings alone are 0)
   2  wrong arguments or configuration
   3  the agent is not running (or does not answer) and the command needs it
   4  no such room
   5  permission denied
 
-Without the agent, `rooms --blocked`, `release`, `kill-switch`, `kernel status` and `kernel detach` work on the
+Without the agent, `doctor` works, and `rooms --blocked`, `release`, `kill-switch`, `kernel status` and `kernel detach` work on the
 maps pinned in the kernel, and say so on stderr.
 
 Errors are one line on stderr; with --json one object on stderr:
@@ -57,6 +57,8 @@ pub struct Global {
 pub enum Command {
     /// Run the agent until SIGTERM; cuts stay in force when it ends
     Run,
+    /// Look at everything the agent stands on, and say what to do; exit code 1 if something fails; works without the agent
+    Doctor,
     /// One screen: agent, rooms by state, cuts, kernel, counters
     Status,
     /// List the rooms of this node

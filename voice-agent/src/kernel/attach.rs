@@ -220,8 +220,8 @@ fn remove(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// A program as people know it.
-fn program(id: u32) -> String {
+/// A program as people know it. Its name takes CAP_SYS_ADMIN.
+pub(super) fn program(id: u32) -> String {
     let found = loaded_programs().flatten().find(|p| p.id() == id);
     let name = found.as_ref().and_then(|p| p.name_as_str()).unwrap_or("unknown");
     format!("{name} (id {id})")

@@ -1,4 +1,11 @@
-//! The two netlink questions we ask: which UDP sockets exist, and which XDP program an interface has.
+//! The netlink questions we ask: which UDP sockets exist, how an interface is and which XDP program it has, where routes
+//! lead. Reads only.
+
+mod route;
+mod socket;
+
+pub use route::Route;
+pub use socket::UdpSocket;
 
 use nix::{
     errno::Errno,
@@ -22,6 +29,17 @@ pub(super) struct Netlink {
     socket: OwnedFd,
 }
 
+/// An interface, as rtnetlink tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Administratively.
+    pub(super) up: bool,
+    /// In bytes.
+    pub(super) mtu: u32,
+    /// The id of the XDP program on it.
+    pub(super) xdp: Option<u32>,
+}
+
 const HEADER: usize = 16;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
@@ -32,6 +50,8 @@ const NLM_F_MULTI: u16 = 2;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// linux/rtnetlink.h, linux/if_link.h
 const RTM_GETLINK: u16 = 18;
+const RTM_GETROUTE: u16 = 26;
+const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_PROG_ID: u16 = 4;
 
@@ -59,35 +79,67 @@ impl Netlink {
 
     /// Local ports of every UDP socket, IPv4 and IPv6.
     pub(super) fn udp_ports(&self) -> io::Result<Vec<Port>> {
-        let mut ports = Vec::new();
+        Ok(self
+            .udp_sockets()?
+            .into_iter()
+            .map(|socket| socket.port)
+            .collect())
+    }
+
+    /// Every UDP socket, IPv4 and IPv6.
+    pub(super) fn udp_sockets(&self) -> io::Result<Vec<UdpSocket>> {
+        let mut sockets = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             // struct inet_diag_req_v2: family, protocol, 2 bytes, states (all), socket id (any).
             let mut request = vec![family as u8, libc::IPPROTO_UDP as u8, 0, 0];
             request.extend(u32::MAX.to_ne_bytes());
             request.extend([0; 48]);
             self.ask(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, |answer| {
-                // struct inet_diag_msg: 4 bytes, then the source port.
-                if let Some(&[high, low]) = answer.get(4..).and_then(<[u8]>::first_chunk) {
-                    ports.push(Port(u16::from_be_bytes([high, low])));
-                }
+                sockets.extend(UdpSocket::parse(answer));
             })?;
         }
-        Ok(ports)
+        Ok(sockets)
     }
 
-    /// The id of the XDP program on an interface.
-    pub(super) fn xdp_program(&self, index: u32) -> io::Result<Option<u32>> {
+    /// The unicast routes of every table that lead out of an interface that is up; multicast and link-local ones left out.
+    pub(super) fn routes(&self) -> io::Result<Vec<Route>> {
+        let mut routes = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            // struct rtmsg
+            let mut request = [0; 12];
+            request[0] = family as u8;
+            self.ask(RTM_GETROUTE, NLM_F_DUMP, &request, |answer| {
+                routes.extend(route::parse(answer));
+            })?;
+        }
+        Ok(routes)
+    }
+
+    /// How an interface is.
+    pub(super) fn link(&self, index: u32) -> io::Result<Link> {
         // struct ifinfomsg: family, pad, type, index, flags, change.
         let mut request = vec![0; 4];
         request.extend(index.to_ne_bytes());
         request.extend([0; 8]);
-        let mut program = None;
+        let mut link = Link::default();
         self.ask(RTM_GETLINK, 0, &request, |answer| {
             let attributes = answer.get(16..).unwrap_or_default();
-            let id = attribute(attributes, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID));
-            program = id.and_then(<[u8]>::first_chunk).map(|id| u32::from_ne_bytes(*id));
+            let flags = answer.get(8..).and_then(number).unwrap_or_default();
+            let xdp = attribute(attributes, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID));
+            link = Link {
+                up: flags & libc::IFF_UP.cast_unsigned() != 0,
+                mtu: attribute(attributes, IFLA_MTU)
+                    .and_then(number)
+                    .unwrap_or_default(),
+                xdp: xdp.and_then(number).filter(|id| *id != 0),
+            };
         })?;
-        Ok(program.filter(|id| *id != 0))
+        Ok(link)
+    }
+
+    /// The id of the XDP program on an interface.
+    pub(super) fn xdp_program(&self, index: u32) -> io::Result<Option<u32>> {
+        Ok(self.link(index)?.xdp)
     }
 
     /// Sends one request and gives every answer's payload to `each`.
@@ -145,6 +197,11 @@ fn parse(mut messages: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> 
         messages = messages.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// The number a value begins with.
+fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// The value of the attribute of this kind.

@@ -195,7 +195,8 @@ impl Pinned {
         Ok(rooms)
     }
 
-    fn ports(&self) -> BTreeMap<u32, Vec<Port>> {
+    /// The bound ports, by slot.
+    pub fn ports(&self) -> BTreeMap<u32, Vec<Port>> {
         let mut ports: BTreeMap<u32, Vec<Port>> = BTreeMap::new();
         for port in 0..=u16::MAX {
             let slot = self.tables.port(port);

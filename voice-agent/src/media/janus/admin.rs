@@ -133,6 +133,14 @@ impl Admin {
         answer
     }
 
+    /// Asks something harmless: whether Janus answers and takes the secret.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&mut self) -> Result<(), AdminError> {
+        self.ask("list_sessions", json!({})).await.map(drop)
+    }
+
     fn failed(&mut self) {
         count(&self.counters.admin_failed);
         self.socket = None;

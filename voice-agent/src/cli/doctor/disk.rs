@@ -1,0 +1,148 @@
+//! The state directory, and the databases in it. They are opened only when no agent has them.
+
+use super::Finding;
+use crate::{
+    config::Config,
+    lock::{AgentLock, LockError},
+    store::{embedded::Embedded, journal::JournalHandle},
+};
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{AccessFlags, access},
+};
+use std::path::Path;
+
+/// Below this the databases may not finish their housekeeping: journals of 128 MiB each, and their compaction.
+const FREE_WARN_MIB: u64 = 1024;
+const FREE_FAIL_MIB: u64 = 64;
+
+pub(super) fn check(config: &Config, answers: bool) -> Vec<Finding> {
+    let state = &config.paths.state;
+    let there = state
+        .ancestors()
+        .find(|dir| dir.exists())
+        .unwrap_or(Path::new("/"));
+    let mut found = vec![
+        directory(state, there, access(there, AccessFlags::W_OK)),
+        free(there),
+    ];
+    found.push(if answers {
+        Finding::ok("store", "open in the agent, which answers")
+    } else if there == state {
+        store(state)
+    } else {
+        Finding::ok("store", "not there yet; the agent makes it")
+    });
+    found
+}
+
+fn directory(state: &Path, there: &Path, writable: nix::Result<()>) -> Finding {
+    let (check, shown) = ("state directory", there.display());
+    match writable {
+        Ok(()) if state == there => Finding::ok(check, format!("{shown} is writable")),
+        Ok(()) => Finding::ok(check, format!("{} can be made in {shown}", state.display())),
+        Err(e) => {
+            let advice =
+                "run as its owner, make the file system writable, or set paths.state to another directory";
+            Finding::fail(check, format!("{shown} cannot be written: {e}"), advice)
+        }
+    }
+}
+
+fn free(there: &Path) -> Finding {
+    match statvfs(there) {
+        Ok(fs) => space((fs.blocks_available() * fs.fragment_size()) >> 20),
+        Err(e) => Finding::warn(
+            "disk space",
+            format!("{}: {e}", there.display()),
+            "run doctor as root",
+        ),
+    }
+}
+
+fn space(mib: u64) -> Finding {
+    let (check, said) = ("disk space", format!("{mib} MiB free for the state directory"));
+    let advice = "free some, or set paths.state to another file system; without space no change of a room can be stored";
+    if mib < FREE_FAIL_MIB {
+        Finding::fail(check, said, advice)
+    } else if mib < FREE_WARN_MIB {
+        Finding::warn(check, said, advice)
+    } else {
+        Finding::ok(check, said)
+    }
+}
+
+/// Opens what is there, under the agent's own lock.
+fn store(state: &Path) -> Finding {
+    let check = "store";
+    let lock = match AgentLock::state_only(state) {
+        Ok(lock) => lock,
+        Err(LockError::Held { first, .. }) => {
+            let advice = "see its log; it starts or stops, or it is stuck and has to be restarted";
+            return Finding::fail(
+                check,
+                format!("held by an agent that does not answer: {first}"),
+                advice,
+            );
+        }
+        Err(e) => return Finding::fail(check, e.to_string(), "run doctor as root"),
+    };
+    let exists = |name: &str| state.join(name).exists();
+    let rooms = exists("rooms").then(|| Embedded::open(&state.join("rooms")).map(drop));
+    let journal = exists("journal").then(|| JournalHandle::open(&state.join("journal")).map(drop));
+    drop(lock);
+    for (name, opened) in [("rooms", rooms), ("journal", journal)] {
+        if let Some(Err(e)) = opened {
+            let advice = format!(
+                "if the disk is sound, move {} away: what it held is lost, cuts in the kernel stay",
+                state.join(name).display()
+            );
+            return Finding::fail(check, e.to_string(), advice);
+        }
+    }
+    Finding::ok(check, "opens; no agent has it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::Level;
+
+    #[test]
+    fn little_space_warns_and_almost_none_fails() {
+        assert_eq!(
+            [10, 500, 5000].map(|mib| space(mib).level),
+            [Level::Fail, Level::Warn, Level::Ok]
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_yet_is_judged_by_where_it_will_be_made() {
+        let (state, there) = (Path::new("/var/lib/voice-agent"), Path::new("/var/lib"));
+        assert_eq!(directory(state, there, Ok(())).level, Level::Ok);
+        let refused = directory(state, there, Err(nix::Error::EROFS));
+        assert_eq!(refused.level, Level::Fail);
+        assert!(refused.said.starts_with("/var/lib cannot be written"));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_a_file_fails_and_an_empty_directory_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(store(dir.path()).level, Level::Ok);
+        std::fs::write(dir.path().join("rooms"), "x").unwrap();
+        assert_eq!(store(dir.path()).level, Level::Fail);
+    }
+
+    #[test]
+    fn a_store_that_an_agent_holds_is_left_alone_and_its_holder_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let _agent = AgentLock::state_only(dir.path()).unwrap();
+        let found = store(dir.path());
+        assert_eq!(found.level, Level::Fail);
+        assert!(
+            found.said.contains(&format!("pid {}", std::process::id())),
+            "{}",
+            found.said
+        );
+    }
+}
