@@ -41,7 +41,7 @@ pub(super) fn show(global: &Global, out: Output) -> Result<String, Failure> {
 fn shown(c: &Config) -> Value {
     json!({
         "node": { "name": c.node, "instance": c.instance.as_deref().unwrap_or("") },
-        "paths": { "state": c.paths.state, "run": c.paths.run, "pins": c.paths.pin_dir() },
+        "paths": { "state": c.paths.state, "run": c.paths.run, "bpffs": c.paths.bpffs.parent() },
         "rooms": rooms(c),
         "trip": trip(c),
         "kernel": kernel(c),
@@ -132,13 +132,21 @@ mod tests {
                 section = name;
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-                && (section, key) != ("paths", "bpffs")
             {
                 assert!(!shown[section][key].is_null(), "{section}.{key} is not shown");
             }
         }
-        assert_eq!(shown["paths"]["pins"], "/sys/fs/bpf/voice-agent/v1");
+        assert_eq!(shown["paths"]["bpffs"], "/sys/fs/bpf");
         assert!(!shown.to_string().contains("hush"));
+    }
+
+    #[test]
+    fn what_is_shown_can_be_given_back_as_a_file() {
+        let shown = loaded(&["node.name=n1", "trip.mode=shadow"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml::to_string(&shown).unwrap()).unwrap();
+        let again = Config::load(Some(file.path()), std::iter::empty(), &[]).unwrap();
+        assert_eq!(super::shown(&again), shown);
     }
 
     #[test]
