@@ -166,6 +166,8 @@ impl Ops {
     }
 
     async fn request(&self, room: RoomId, actor: Actor, ask: Ask) -> Result<Accepted, Status> {
+        let is_block = matches!(ask, Ask::Block { .. });
+        let is_release = matches!(ask, Ask::Release { .. });
         let request = input::Request {
             room: room.clone(),
             ask,
@@ -177,7 +179,21 @@ impl Ops {
             reply: None,
         };
         match tokio::time::timeout(ANSWER_WITHIN, self.handle.request(request)).await {
-            Ok(Ok(answer)) => answer.map_err(|r| rejected(&r)),
+            Ok(Ok(answer)) => answer.map_err(|why| match why {
+                Rejected::NotInTable {
+                    from: Some(state), ..
+                } if is_release => refused(
+                    &why,
+                    format!("room {room} is {state}, not cut: there is nothing to release"),
+                ),
+                Rejected::NotInTable {
+                    from: Some(state), ..
+                } if is_block => refused(
+                    &why,
+                    format!("room {room} is {state}: only a room in LIVEING or GRACE_CLOSING can be cut"),
+                ),
+                why => rejected(&why),
+            }),
             Ok(Err(stopped)) => Err(Status::unavailable(stopped.to_string())),
             Err(_) => Err(Status::deadline_exceeded(format!(
                 "the store did not confirm within {} s; the agent goes on trying: see `voice-agent show {room}`",
@@ -225,11 +241,16 @@ fn no_such_room(room: &RoomId) -> Status {
 }
 
 fn rejected(why: &Rejected) -> Status {
+    refused(why, why.to_string())
+}
+
+/// A refusal in other words than the core's: an operator types `release`, and never sees the event RELEASE.
+fn refused(why: &Rejected, message: String) -> Status {
     let code = match why {
         Rejected::UnknownRoom(_) => Code::NotFound,
         _ => Code::FailedPrecondition,
     };
-    let mut status = Status::new(code, why.to_string());
+    let mut status = Status::new(code, message);
     let reason = MetadataValue::from_static(why.code());
     status.metadata_mut().insert(REASON, reason);
     status

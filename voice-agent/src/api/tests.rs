@@ -18,7 +18,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use voice_room::{
-    Epoch, Incarnation, Mono, Rejected, RoomId, State, Version,
+    Epoch, EventType, Incarnation, Mono, Rejected, RoomId, State, Version,
     command::Accepted,
     core::{BlockView, RoomView},
     input::Ask,
@@ -198,6 +198,50 @@ async fn a_bad_room_id_a_zero_time_and_a_reason_of_two_lines_never_reach_the_dri
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }
     assert!(served.driver.try_recv().is_err());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_release_of_what_is_not_cut_and_a_block_of_what_is_are_refused_in_the_operators_words() {
+    let (mut served, mut client) = Served::start().await;
+    let states = [
+        (State::Liveing, EventType::Release),
+        (State::Expired, EventType::Stuck),
+    ];
+    let played = async {
+        for (from, event) in states {
+            match served.driver.recv().await {
+                Some(Message::Request(_, answer)) => {
+                    let from = Some(from);
+                    drop(answer.send(Err(Rejected::NotInTable { from, event })));
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    };
+    let asked = async {
+        let release = pb::ReleaseRequest {
+            room: "a".into(),
+            reason: "why".into(),
+        };
+        let release = client.release(release).await.unwrap_err();
+        let block = pb::BlockRequest {
+            room: "a".into(),
+            lasts_ms: None,
+            reason: "why".into(),
+        };
+        (release, client.block(block).await.unwrap_err())
+    };
+    let ((release, blocked), ()) = tokio::join!(asked, played);
+    assert_eq!(
+        release.message(),
+        "room a is LIVEING, not cut: there is nothing to release"
+    );
+    assert_eq!(
+        blocked.message(),
+        "room a is EXPIRED: only a room in LIVEING or GRACE_CLOSING can be cut"
+    );
+    assert_eq!(blocked.metadata().get(REASON).unwrap(), "not_in_table");
     served.stop().await;
 }
 
