@@ -102,9 +102,9 @@ fn log(entry: &Entry) {
     let (room, incarnation) = (&entry.room, entry.incarnation.0);
     match entry.what {
         What::Ports { .. } | What::Host { .. } | What::Acked { .. } | What::Step { result: Ok(_), .. } => {
-            tracing::debug!(%room, incarnation, what, "recorded");
+            tracing::debug!(%room, incarnation, %what, "recorded");
         }
-        _ => tracing::info!(%room, incarnation, what, "recorded"),
+        _ => tracing::info!(%room, incarnation, %what, "recorded"),
     }
 }
 

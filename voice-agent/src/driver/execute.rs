@@ -59,7 +59,7 @@ impl Driver {
             Command::Record(entry) => self.evidence.keep(entry),
             Command::Note { code, room, detail } => {
                 counters::note(code);
-                tracing::info!(code, %room, detail);
+                tracing::info!(code, %room, "{detail}");
             }
             Command::Reply { to, result } => {
                 if let Some(waiting) = self.replies.remove(&to) {

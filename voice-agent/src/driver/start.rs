@@ -54,17 +54,19 @@ fn make_run_dir(run: &Path) -> anyhow::Result<()> {
 }
 
 async fn agent(config: Config) -> anyhow::Result<()> {
-    let parts = Parts::start(&config).await?;
     let listen = config.session.listen;
+    // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
+    let parts = Parts::start(&config).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts.sessions, &handle, listener, &stop_adapters);
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
     drop(handle);
-    tracing::info!(node = %config.node, mode = ?config.rules.mode, %listen, "voice-agent runs");
+    let mode = api::convert::mode(config.rules.mode);
+    tracing::info!(node = %config.node, %mode, %listen, "voice-agent runs");
 
     let ended = tokio::select! {
         stopped = told_to_stop() => stopped,
