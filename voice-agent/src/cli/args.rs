@@ -13,8 +13,8 @@ Exit codes:
   4  no such room
   5  permission denied
 
-Without the agent, `doctor` works, and `rooms --blocked`, `release`, `kill-switch`, `kernel status` and `kernel detach` work on the
-maps pinned in the kernel, and say so on stderr.
+Without the agent, `doctor` works, and `rooms --blocked`, `release`, `kill-switch`,
+`kernel status` and `kernel detach` work on the maps pinned in the kernel, and say so on stderr.
 
 Errors are one line on stderr; with --json one object on stderr:
   {\"error\":{\"code\":\"no_such_room\",\"exit\":4,\"message\":\"…\"}}";

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Paths,
-    proto::admin::{Entry, ExplainRequest, ExplainResponse},
+    proto::admin::{Entry, ExplainRequest, ExplainResponse, entry::What},
 };
 use voice_room::RoomId;
 
@@ -49,7 +49,40 @@ fn story(answer: &ExplainResponse, out: Output) -> String {
         told += &paragraph(entry, out);
         before = Some(entry);
     }
-    told
+    told + &next(answer)
+}
+
+/// What can be done now, while the last word on the room is a cut or a hold.
+fn next(answer: &ExplainResponse) -> String {
+    let room = &answer.room;
+    let decides = |e: &&Entry| {
+        matches!(
+            e.what,
+            Some(
+                What::Transition(_)
+                    | What::Trip(_)
+                    | What::Lifted(_)
+                    | What::Held(_)
+                    | What::WouldTrip(_)
+                    | What::Recovered(_)
+            )
+        )
+    };
+    match answer
+        .entries
+        .iter()
+        .rev()
+        .find(decides)
+        .and_then(|e| e.what.as_ref())
+    {
+        Some(What::Trip(_)) => {
+            format!("\nIt is cut. If that is wrong: voice-agent release {room} --reason TEXT\n")
+        }
+        Some(What::Held(_)) => {
+            format!("\nIt is not cut. If it is dead all the same: voice-agent block {room} --reason TEXT\n")
+        }
+        _ => String::new(),
+    }
 }
 
 fn day(entry: &Entry) -> &str {

@@ -122,8 +122,19 @@ fn a_hold_says_why_and_what_is_not_known() {
             "No media server ever listed it.",
             "The kernel has no counters of this room, so it is no witness.",
             "Blast cap: 0 of 2 used. Mode: enforce.",
+            "",
+            "It is not cut. If it is dead all the same: voice-agent block talk-1 --reason TEXT",
         ]
     );
+}
+
+#[test]
+fn a_room_that_is_still_cut_is_told_with_the_command_that_lifts_it_and_one_that_went_on_without() {
+    let trip = || at("03:11:31.500", What::Trip(Trip::default()));
+    let lift = "\nIt is cut. If that is wrong: voice-agent release talk-1 --reason TEXT\n";
+    assert!(told(vec![trip()]).ends_with(lift));
+    let after = at("03:12:00.000", What::Transition(Transition::default()));
+    assert!(!told(vec![trip(), after]).contains("voice-agent release"));
 }
 
 #[test]

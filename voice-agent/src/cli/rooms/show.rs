@@ -32,7 +32,7 @@ pub(super) fn show(room: &Room, out: Output) -> String {
     );
     lines.add("host", room.host.as_deref().unwrap_or("not known"));
     lines.add("clients", &room.clients.to_string());
-    lines.add("served by", room.source.as_deref().unwrap_or("nobody"));
+    lines.add("source", room.source.as_deref().unwrap_or("nobody"));
     lines.add("ports", &text::ports(&room.ports));
     lines.add("heartbeat", &heartbeat(room));
     let progress = room.progress.replace('_', " ");
@@ -56,7 +56,14 @@ pub(super) fn show(room: &Room, out: Output) -> String {
         Some(block) => lines.block(block, room.ports.is_empty()),
         None => lines.add("cut", "no"),
     }
-    let _ = writeln!(lines.text, "\nWhy: voice-agent explain {}", room.room);
+    let _ = writeln!(lines.text, "\nWhy:     voice-agent explain {}", room.room);
+    if room.block.is_some() {
+        let _ = writeln!(
+            lines.text,
+            "Lift it: voice-agent release {} --reason TEXT",
+            room.room
+        );
+    }
     lines.text
 }
 
@@ -117,6 +124,8 @@ fn unstored(room: &Room) -> String {
 fn heartbeat(room: &Room) -> String {
     match room.heartbeat_age_ms {
         None => format!("never in this life, {} missed", room.misses),
+        // Misses are counted while they matter: a room that is cut is not expected to be listed.
+        Some(age) if room.block.is_some() => format!("{} ago", text::duration(age)),
         Some(age) => format!("{} ago, {} missed", text::duration(age), room.misses),
     }
 }

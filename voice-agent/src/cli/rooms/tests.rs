@@ -108,9 +108,9 @@ state      EXPIRED for 12 min 5 s, since 2026-11-22T03:00:00.000Z
 record     version 2, epoch 0.7, life 1
 host       alice
 clients    5
-served by  janus
+source     janus
 ports      50000-50001, 50010
-heartbeat  95 s ago, 18 missed
+heartbeat  95 s ago
 progress   1.2 s ago (heartbeat)
 witness    5,000 RTP in, 4,800 RTP out over the last 25 s
 packets    123,456 passed, 60,012 dropped
@@ -119,7 +119,8 @@ cut        3 min 32 s left, until 2026-11-22T03:17:05.000Z: stuck
            push     pending
            acknowledged by gw-1
 
-Why: voice-agent explain talk-1
+Why:     voice-agent explain talk-1
+Lift it: voice-agent release talk-1 --reason TEXT
 "
     );
 }
