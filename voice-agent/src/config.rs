@@ -37,6 +37,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
+    /// `[metrics]`
+    pub metrics: MetricsConfig,
     /// `[log]`
     pub log: LogConfig,
 }
@@ -114,6 +116,15 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
+}
+
+/// The figures for Prometheus.
+#[derive(Debug, Clone)]
+pub struct MetricsConfig {
+    /// `metrics.listen`, default 127.0.0.1:7402; `None`: off.
+    pub listen: Option<SocketAddr>,
+    /// `metrics.insecure`: must be true for a listener beyond loopback.
+    pub insecure: bool,
 }
 
 /// Logs.

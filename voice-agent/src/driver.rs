@@ -6,14 +6,18 @@
 mod clock;
 mod evidence;
 mod execute;
+mod figures;
 pub mod handle;
 mod kill_switch;
 mod query;
 mod sample;
 mod start;
+mod vitals;
 
+pub use figures::{Figures, Tally};
 pub use handle::{Handle, JoinAnswer, Message, Query, Stopped};
 pub use start::run;
+pub use vitals::Vitals;
 
 use crate::{
     kernel::Kernel,
@@ -57,6 +61,8 @@ struct Driver {
     tasks: TaskTracker,
     /// Whether the store answered when last asked.
     store_answers: bool,
+    tally: Tally,
+    vitals: Vitals,
 }
 
 impl Driver {
@@ -137,6 +143,7 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.vitals.ticked(now().mono);
         self.turn_kill_switch();
         let due = now().mono.since(self.sampled) >= self.heartbeat;
         if due {

@@ -20,11 +20,13 @@ mod slots;
 pub mod status;
 pub mod tables;
 mod tcx;
+mod totals;
 mod worker;
 
 pub use error::KernelError;
 pub use load::Features;
 pub use status::{InterfaceStatus, KernelStatus};
+pub use totals::{Armings, Totals};
 
 use crate::config::{KernelConfig, Paths};
 use aya::maps::PerCpuValues;
@@ -58,6 +60,7 @@ pub struct Kernel {
     sockets: netlink::Netlink,
     worker: worker::Worker,
     repairs: u64,
+    totals: Totals,
     _log: Option<log::KernelLog>,
 }
 
@@ -136,6 +139,7 @@ impl Kernel {
             sockets: netlink::Netlink::sock_diag().map_err(list("UDP sockets"))?,
             worker: worker::Worker::spawn(attacher).map_err(list("network interfaces: no thread"))?,
             repairs: 0,
+            totals: Totals::default(),
             _log: log,
         };
         kernel.orphans = adopt::adopt(&kernel.tables, &kernel.maps, &mut kernel.slots, &mut found)?;
@@ -184,6 +188,7 @@ impl Kernel {
         };
         self.tables.disarm(slot);
         self.claim(slot, &BTreeSet::new());
+        self.count_up(slot);
         self.slots.vacate(slot);
         let nobody = RoomInfo {
             id: [0; 64],
@@ -238,14 +243,17 @@ impl Kernel {
 
     /// The counters of every room with a slot since its binding (what passes is counted by TC only, drops by whoever
     /// drops). Includes rooms taken over from pins that nobody has bound since the start.
-    pub fn traffic(&self) -> Result<Vec<Traffic>, KernelError> {
-        let slots = self.slots.iter();
+    pub fn traffic(&mut self) -> Result<Vec<Traffic>, KernelError> {
+        let (maps, totals) = (&self.maps, &mut self.totals);
+        let slots = self.slots.iter_mut();
         slots
             .map(|(slot, s)| {
+                let counts = drops::counts(&maps.counts, slot)?;
+                totals.take(&mut s.counted, &counts);
                 Ok(Traffic {
                     room: s.room.clone(),
                     incarnation: s.incarnation,
-                    counts: drops::summary(&drops::counts(&self.maps.counts, slot)?),
+                    counts: drops::summary(&counts),
                 })
             })
             .collect()

@@ -117,6 +117,11 @@ impl Sessions {
         self.hub().update(update);
     }
 
+    /// Connected peers by role.
+    pub fn by_role(&self) -> [(Role, usize); 3] {
+        self.hub().by_role()
+    }
+
     /// Every connected peer, or those that serve `room`, by id.
     pub fn topology(&self, room: Option<&RoomId>) -> Vec<PeerView> {
         self.hub().views(room, wall_now())

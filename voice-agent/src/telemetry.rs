@@ -1,7 +1,9 @@
-//! What the agent says of itself: its log, and its counters of failures and bad input.
+//! What the agent says of itself: its log, its counters of failures and bad input, and its figures for
+//! Prometheus.
 
 pub mod counters;
 pub mod logs;
+pub mod metrics;
 
 pub use counters::Counter;
 pub use logs::{KernelLog, LogError};

@@ -69,7 +69,7 @@ impl Step {
 }
 
 /// Which rule allowed a trip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// The source answers and leaves out this room; the kernel saw no RTP both ways.
@@ -86,8 +86,20 @@ pub enum Rule {
     Operator,
 }
 
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Rule; 6] = [
+        Rule::Omitted,
+        Rule::SocketsGone,
+        Rule::SourceSilent,
+        Rule::NoWitness,
+        Rule::ContradictionTooLong,
+        Rule::Operator,
+    ];
+}
+
 /// Why a stuck room was not tripped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {
     /// RTP moves both ways: the control path is broken, not the room (`trip_vetoed`).
@@ -104,6 +116,19 @@ pub enum Hold {
     ModeOff,
     /// The kill switch is on.
     KillSwitch,
+}
+
+impl Hold {
+    /// Every kind.
+    pub const ALL: [Hold; 7] = [
+        Hold::Contradiction,
+        Hold::SourceStillSends,
+        Hold::BlastCap,
+        Hold::NeverCut,
+        Hold::Maintenance,
+        Hold::ModeOff,
+        Hold::KillSwitch,
+    ];
 }
 
 /// Which event counted as the latest progress of a room.

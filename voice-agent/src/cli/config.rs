@@ -53,6 +53,10 @@ fn shown(c: &Config) -> Value {
             "max_peers": c.session.max_peers,
         },
         "janus": janus(c),
+        "metrics": {
+            "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
+            "insecure": c.metrics.insecure,
+        },
         "log": { "filter": c.log.filter, "format": if c.log.json { "json" } else { "text" } },
     })
 }

@@ -12,6 +12,7 @@ type Broken = Option<(&'static str, String, String)>;
 
 const RULES: &[fn(&Draft) -> Broken] = &[
     listener_beyond_loopback_is_marked_insecure,
+    metrics_beyond_loopback_are_marked_insecure,
     janus_events_come_from_this_host,
     warning_comes_before_the_trip,
     stuck_time_holds_its_misses,
@@ -47,6 +48,15 @@ fn listener_beyond_loopback_is_marked_insecure(draft: &Draft) -> Broken {
         let problem = "a listener beyond loopback has no TLS yet: listen on 127.0.0.1 or [::1], or accept that anybody \
                        who reaches the port can drive rooms with session.insecure = true";
         ("session.listen", listen.to_string(), problem.into())
+    })
+}
+
+fn metrics_beyond_loopback_are_marked_insecure(draft: &Draft) -> Broken {
+    let listen = draft.metrics.listen?;
+    (!listen.ip().is_loopback() && !draft.metrics.insecure).then(|| {
+        let problem = "a listener beyond loopback has no TLS: listen on 127.0.0.1 or [::1], or accept that anybody who \
+                       reaches the port can read the figures with metrics.insecure = true";
+        ("metrics.listen", listen.to_string(), problem.into())
     })
 }
 

@@ -1,7 +1,9 @@
 //! A configuration being filled key by key. What it starts from is overwritten by the defaults of `keys.rs`; it
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
-use super::{Config, JanusConfig, KernelConfig, LogConfig, Paths, Secret, SessionConfig, XdpPolicy};
+use super::{
+    Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig, XdpPolicy,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -21,6 +23,7 @@ pub(super) struct Draft {
     pub(super) session: SessionConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
+    pub(super) metrics: MetricsConfig,
     pub(super) log: LogConfig,
 }
 
@@ -55,6 +58,10 @@ impl Draft {
                 admin_secret: Secret(String::new()),
                 events_listen: listen,
             },
+            metrics: MetricsConfig {
+                listen: None,
+                insecure: false,
+            },
             log: LogConfig {
                 filter: String::new(),
                 json: false,
@@ -80,6 +87,7 @@ impl Draft {
             kernel: self.kernel,
             session: self.session,
             janus: has_janus.then_some(self.janus),
+            metrics: self.metrics,
             log: self.log,
         }
     }

@@ -33,6 +33,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "janus",
         "The adapter that learns rooms from a Janus on this host.",
     ),
+    (
+        "metrics",
+        "Figures for Prometheus (/metrics) and liveness (/livez).",
+    ),
     ("log", "The agent's own log, on standard error."),
 ];
 
@@ -332,6 +336,21 @@ pub(super) static KEYS: &[Key] = &[
         ),
     ),
     key(
+        "metrics.listen",
+        "\"127.0.0.1:7402\"",
+        "Where /metrics and /livez are served over HTTP. Beyond loopback it needs `insecure = true`.",
+        text(ADDRESS_OR_OFF, |d, t| {
+            d.metrics.listen = t.parse().ok();
+            t == "off" || d.metrics.listen.is_some()
+        }),
+    ),
+    key(
+        "metrics.insecure",
+        "false",
+        "Accept that anybody who reaches `listen` can read the figures.",
+        Kind::Switch(|d, v| d.metrics.insecure = v),
+    ),
+    key(
         "log.filter",
         "\"info,fjall=warn,lsm_tree=warn\"",
         "What is logged, as a tracing filter. The kernel programs' own lines have the target `kernel`.",
@@ -352,6 +371,7 @@ pub(super) static KEYS: &[Key] = &[
 ];
 
 const ABSOLUTE: &str = "the absolute path of a directory, not \"/\"";
+const ADDRESS_OR_OFF: &str = "\"off\", or an IP address and port, such as \"127.0.0.1:7402\"";
 const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:7400\" or \"[::1]:7400\"";
 
 fn directory(text: &str, target: &mut PathBuf) -> bool {

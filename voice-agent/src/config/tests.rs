@@ -38,6 +38,7 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!(config.paths.state, Path::new("/var/lib/voice-agent"));
     assert_eq!(config.paths.bpffs, Path::new("/sys/fs/bpf/voice-agent"));
     assert!(config.janus.is_none());
+    assert_eq!(config.metrics.listen, Some(([127, 0, 0, 1], 7402).into()));
     assert_eq!(config.log.filter, "info,fjall=warn,lsm_tree=warn");
 }
 
@@ -58,7 +59,7 @@ fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
             .lines()
             .filter(|l| l.contains(" = ") && !l.starts_with('#'))
             .count(),
-        35
+        37
     );
     let defaults = format!("{:?}", load("", &[], &[]).unwrap());
     assert_eq!(format!("{:?}", load(&commented, &[], &[]).unwrap()), defaults);
@@ -162,6 +163,18 @@ fn text_that_is_not_toml_is_reported_by_line_beside_the_other_mistakes() {
     );
     assert_eq!(all[1].key, "trip.isolation");
     assert_eq!(all.len(), 2, "{all:?}");
+}
+
+#[test]
+fn metrics_can_be_off_and_beyond_loopback_need_the_word_insecure() {
+    let off = load("[metrics]\nlisten = \"off\"\n", &[], &[]).unwrap();
+    assert_eq!(off.metrics.listen, None);
+    let open = "[metrics]\nlisten = \"0.0.0.0:7402\"\n";
+    let refused = load(open, &[], &[]).unwrap_err().to_string();
+    assert!(refused.contains("metrics.insecure = true"), "{refused}");
+    let accepted = load(&format!("{open}insecure = true\n"), &[], &[]).unwrap();
+    assert!(accepted.metrics.insecure);
+    assert!(load("[metrics]\nlisten = \"7402\"\n", &[], &[]).is_err());
 }
 
 #[test]

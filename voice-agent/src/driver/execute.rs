@@ -56,7 +56,10 @@ impl Driver {
             Command::PushRestored(update) => self.sessions.restored(&update),
             Command::PushUpdate(update) => self.sessions.update(&update),
             Command::Commit(change) => self.commit(change),
-            Command::Record(entry) => self.evidence.keep(entry),
+            Command::Record(entry) => {
+                self.tally.take(&entry);
+                self.evidence.keep(entry);
+            }
             Command::Note { code, room, detail } => {
                 counters::note(code);
                 tracing::info!(code, %room, "{detail}");
@@ -174,8 +177,10 @@ impl Driver {
     fn commit(&mut self, change: Change) {
         let (store, results) = (self.store.clone(), self.results.clone());
         let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
+        let timer = self.vitals.commits.start_timer();
         self.tasks.spawn(async move {
             let result = store.commit(change).await.map_err(|e: StoreError| e.to_string());
+            timer.observe_duration();
             // The driver ends only after these tasks.
             drop(results.send(Input::Stored { room, op_id, result }).await);
         });

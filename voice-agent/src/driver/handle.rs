@@ -1,5 +1,6 @@
 //! How adapters and the admin service speak to the driver.
 
+use super::Figures;
 use crate::{kernel::KernelStatus, store::StoreError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +35,7 @@ pub enum Query {
     Isolations(oneshot::Sender<Vec<Isolation>>),
     Explain(RoomId, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
     Kernel(oneshot::Sender<KernelStatus>),
+    Figures(oneshot::Sender<Box<Figures>>),
     KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
 }
 
@@ -122,6 +124,17 @@ impl Handle {
     /// The state of the kernel side.
     pub async fn kernel(&self) -> Result<KernelStatus, Stopped> {
         self.ask(|tx| Message::Query(Query::Kernel(tx))).await
+    }
+
+    /// The numbers for metrics.
+    pub async fn figures(&self) -> Result<Box<Figures>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Figures(tx))).await
+    }
+
+    /// Messages that wait in the queue, and how many may.
+    pub fn queued(&self) -> (usize, usize) {
+        let max = self.queue.max_capacity();
+        (max - self.queue.capacity(), max)
     }
 
     /// Turns the kill switch.

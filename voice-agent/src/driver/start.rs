@@ -1,7 +1,8 @@
 //! Puts the agent together, runs it until SIGTERM or SIGINT, and takes it apart again.
 
 use super::{
-    Driver, Handle, RESULTS, clock::now, evidence::Evidence, handle::Message, kill_switch::KillSwitch,
+    Driver, Handle, RESULTS, Tally, Vitals, clock::now, evidence::Evidence, handle::Message,
+    kill_switch::KillSwitch,
 };
 use crate::{
     api::{self, About},
@@ -12,7 +13,10 @@ use crate::{
     registry::local::LocalRegistry,
     session::Sessions,
     store::{RoomStore, Stored, embedded::Embedded, journal::JournalHandle},
-    telemetry,
+    telemetry::{
+        self,
+        metrics::{self, Source},
+    },
 };
 use anyhow::Context;
 use std::{
@@ -63,6 +67,19 @@ async fn agent(config: Config) -> anyhow::Result<()> {
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts.sessions, &handle, listener, &stop_adapters);
+    if let Some(listen) = config.metrics.listen {
+        let source = Source {
+            handle: handle.clone(),
+            sessions: parts.sessions.clone(),
+            vitals: parts.vitals.clone(),
+            mode: config.rules.mode,
+        };
+        let stop = stop_adapters.clone();
+        adapters.spawn(async move {
+            metrics::serve(listen, source, stop).await;
+            Ok(())
+        });
+    }
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
     drop(handle);
     let mode = api::convert::mode(config.rules.mode);
@@ -95,6 +112,7 @@ struct Parts {
     journal: JournalHandle,
     kill_switch: KillSwitch,
     heartbeat: Duration,
+    vitals: Vitals,
 }
 
 impl Parts {
@@ -127,6 +145,7 @@ impl Parts {
             journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,
+            vitals: Vitals::new().context("cannot make the metrics")?,
         })
     }
 }
@@ -177,6 +196,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         journal,
         kill_switch,
         heartbeat,
+        vitals,
     } = parts;
     let (results, answers) = mpsc::channel(RESULTS);
     let mut driver = Driver {
@@ -195,6 +215,8 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         results,
         tasks: TaskTracker::new(),
         store_answers: true,
+        tally: Tally::default(),
+        vitals,
     };
     driver.drive(messages, answers, stop).await;
     if let Err(error) = store.close().await.and(journal.close().await) {

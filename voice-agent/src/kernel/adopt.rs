@@ -1,7 +1,7 @@
 //! What a start makes of pinned maps: the slot table as they show it. Nothing armed is lifted here.
 
 use super::{
-    Found, KernelError,
+    Found, KernelError, drops,
     load::Maps,
     slots::{Desired, Slot, Slots},
     tables::{self, Tables},
@@ -39,6 +39,8 @@ pub(super) fn adopt(
                 let mut taken = Slot::new(&room, life, entry.generation);
                 taken.verdict = verdict;
                 taken.adopted = true;
+                // An earlier agent has told these; telling them again would look like new traffic.
+                taken.counted = drops::counts(&maps.counts, slot)?;
                 slots.occupy(slot, taken);
                 slots.claim(slot, &bound);
             }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::RangeInclusive,
 };
-use voice_common::abi::UNBOUND;
+use voice_common::{RoomCounts, abi::UNBOUND};
 use voice_room::{Incarnation, Mono, RoomId};
 
 /// The verdict a slot should have.
@@ -26,6 +26,8 @@ pub(super) struct Slot {
     pub(super) adopted: bool,
     /// By direction: the deadline whose first drop was told.
     pub(super) told: [Mono; 2],
+    /// What of its counters is in the totals already.
+    pub(super) counted: RoomCounts,
 }
 
 /// Rooms, slots and ports.
@@ -69,6 +71,10 @@ impl Slots {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.slots.iter().map(|(slot, s)| (*slot, s))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
+        self.slots.iter_mut().map(|(slot, s)| (*slot, s))
     }
 
     pub(super) fn used(&self) -> u32 {
@@ -152,6 +158,7 @@ impl Slot {
             verdict: None,
             adopted: false,
             told: [Mono(0); 2],
+            counted: RoomCounts::default(),
         }
     }
 }

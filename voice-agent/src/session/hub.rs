@@ -226,6 +226,11 @@ impl Hub {
         self.ledger.ack(peer, room, version, epoch)
     }
 
+    /// Connected peers by role.
+    pub(super) fn by_role(&self) -> [(Role, usize); 3] {
+        Role::ALL.map(|role| (role, self.peers.values().filter(|peer| peer.role == role).count()))
+    }
+
     /// Every connected peer, or those that serve `room`, by id.
     pub(super) fn views(&self, room: Option<&RoomId>, now: Wall) -> Vec<PeerView> {
         let pending = self.ledger.pending(now);

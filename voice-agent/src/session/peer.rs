@@ -25,6 +25,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Gateway, Role::Signalling, Role::Media];
+
     /// The wire name.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,7 +14,11 @@ pub(crate) const DEMO: &[Need] = &[("ip", "iproute2")];
 pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
 
 /// For the tests, besides [`JANUS`].
-pub(crate) const TEST: &[Need] = &[("ip", "iproute2"), ("tcpdump", "tcpdump")];
+pub(crate) const TEST: &[Need] = &[
+    ("ip", "iproute2"),
+    ("tcpdump", "tcpdump"),
+    ("promtool", "prometheus"),
+];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
 pub(crate) fn packages(progress: &Progress, needs: &[&[Need]]) -> anyhow::Result<()> {
@@ -54,9 +58,11 @@ fn missing(needs: &[&[Need]], there: impl Fn(&str) -> bool) -> Vec<&'static str>
 fn install(packages: &[&str]) -> anyhow::Result<()> {
     command::quiet(&mut apt(&["update", "--quiet"]))?;
     command::quiet(apt(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))?;
-    // Debian starts a server on installing it. The tests start their own, in a namespace; nobody asked for this one.
-    if packages.contains(&"janus") && Path::new("/run/systemd/system").exists() {
-        command::quiet(Command::new("systemctl").args(["disable", "--now", "janus"]))?;
+    // Debian starts a server on installing it. The tests start their own, in a namespace; nobody asked for these.
+    for server in ["janus", "prometheus"] {
+        if packages.contains(&server) && Path::new("/run/systemd/system").exists() {
+            command::quiet(Command::new("systemctl").args(["disable", "--now", server]))?;
+        }
     }
     Ok(())
 }
@@ -73,7 +79,10 @@ mod tests {
 
     #[test]
     fn a_package_is_named_once_although_two_lists_need_it() {
-        assert_eq!(missing(&[DEMO, TEST], |_| false), ["iproute2", "tcpdump"]);
+        assert_eq!(
+            missing(&[DEMO, TEST], |_| false),
+            ["iproute2", "prometheus", "tcpdump"]
+        );
     }
 
     #[test]
