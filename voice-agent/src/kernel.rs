@@ -64,6 +64,13 @@ pub struct Kernel {
     _log: Option<log::KernelLog>,
 }
 
+/// What takes more than CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: learns the names of the programs that are loaded now, to
+/// name those that are in the way; raises the memlock limit, which kernels before 5.11 need.
+pub fn before_dropping_privileges() {
+    attach::learn_names();
+    mapped::raise_memlock();
+}
+
 /// What a start found.
 #[derive(Debug, Default)]
 pub struct Found {

@@ -10,6 +10,7 @@ use crate::{
     kernel::{self, Kernel},
     lock::AgentLock,
     media,
+    privileges::{self, Kept},
     registry::local::LocalRegistry,
     session::Sessions,
     store::{RoomStore, Stored, embedded::Embedded, journal::JournalHandle},
@@ -45,11 +46,21 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     telemetry::logs::init(&config.log)?;
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
+    drop_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     runtime.block_on(agent(config))
+}
+
+/// Before the first thread is made: each inherits what is left. What takes more comes first.
+fn drop_privileges() -> anyhow::Result<()> {
+    kernel::before_dropping_privileges();
+    if privileges::drop_all_but_needed()? == Kept::Everything {
+        tracing::warn!("this kernel, or this process, has no CAP_BPF of its own: no capability is given up");
+    }
+    Ok(())
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {

@@ -8,11 +8,15 @@ pub(super) use tc::remove_filter;
 
 use super::{KernelError, interfaces, load::Features, netlink::Netlink, status::InterfaceStatus};
 use crate::config::{KernelConfig, XdpPolicy};
-use aya::{Ebpf, programs::loaded_programs};
+use aya::{
+    Ebpf,
+    programs::{ProgramInfo, loaded_programs},
+};
 use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 use xdp::XdpState;
 
@@ -220,9 +224,21 @@ fn remove(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// A program as people know it. Its name takes CAP_SYS_ADMIN.
+/// The names of programs that were loaded before the agent gave up CAP_SYS_ADMIN, without which names are not told.
+static NAMES: OnceLock<BTreeMap<u32, String>> = OnceLock::new();
+
+/// Learns the names, once.
+pub(super) fn learn_names() {
+    NAMES.get_or_init(|| {
+        let named = |p: ProgramInfo| Some((p.id(), p.name_as_str()?.to_owned()));
+        loaded_programs().flatten().filter_map(named).collect()
+    });
+}
+
+/// A program as people know it.
 pub(super) fn program(id: u32) -> String {
     let found = loaded_programs().flatten().find(|p| p.id() == id);
-    let name = found.as_ref().and_then(|p| p.name_as_str()).unwrap_or("unknown");
-    format!("{name} (id {id})")
+    let known = || NAMES.get()?.get(&id).map(String::as_str);
+    let name = found.as_ref().and_then(|p| p.name_as_str()).or_else(known);
+    format!("{} (id {id})", name.unwrap_or("unknown"))
 }

@@ -3,7 +3,7 @@
 use super::{Attacher, Interface, Report, pin_path, program, remove};
 use crate::kernel::{
     error::{chain, errno},
-    load,
+    load, tcx,
 };
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
@@ -67,7 +67,7 @@ impl Attacher {
         report: &mut Report,
     ) -> Result<String, String> {
         let ours = self.program_id(side)?;
-        if !was_attached || !position(name, side)?.contains(&ours) {
+        if !was_attached || !position(index, side)?.contains(&ours) {
             let taken_over = self.tcx(side, index, name)?;
             if was_attached {
                 report.repair(format!(
@@ -78,7 +78,7 @@ impl Attacher {
                 report.news(format!("{} on {name}: link taken over from the pin", side.hook));
             }
         }
-        match position(name, side)?.first() {
+        match position(index, side)?.first() {
             Some(first) if *first != ours => Ok(format!("tcx, behind {}", program(*first))),
             _ => Ok("tcx".to_owned()),
         }
@@ -166,9 +166,9 @@ fn take_over(ours: &mut SchedClassifier, pin: &Path) -> Result<bool, String> {
 }
 
 /// The ids of the programs on this side, in order.
-fn position(name: &str, side: &Side) -> Result<Vec<u32>, String> {
-    let (_, programs) = SchedClassifier::query_tcx(name, side.attach).map_err(|e| chain(&e))?;
-    Ok(programs.iter().map(|p| p.id()).collect())
+fn position(index: u32, side: &Side) -> Result<Vec<u32>, String> {
+    let asked = tcx::programs(index, side.hook == "tc-ingress");
+    asked.map_err(|e| format!("asking for the order of programs: {e}"))
 }
 
 fn netlink_errno(e: &TcError) -> Option<i32> {

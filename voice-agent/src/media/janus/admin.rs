@@ -33,7 +33,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 pub enum AdminError {
     /// No connection.
     #[error(
-        "connecting to the Janus admin socket {path}: {problem}; is Janus running, and its unix admin transport on?"
+        "connecting to the Janus admin socket {path}: {problem}; is Janus running, its unix admin transport on, and the \
+         socket writable for the agent's user?"
     )]
     Connect {
         /// The socket.
