@@ -69,13 +69,18 @@ impl Agent {
     /// Starts the process (again) and waits until its admin socket answers.
     pub fn run(&self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let child = self
-            .command(&["run"])?
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start voice-agent")?;
+        self.spawn(log.into())
+    }
+
+    /// The same, with its log into a pipe that nobody reads.
+    pub fn run_unheard(&self) -> anyhow::Result<()> {
+        self.spawn(Stdio::piped())
+    }
+
+    fn spawn(&self, log: Stdio) -> anyhow::Result<()> {
+        let mut command = self.command(&["run"])?;
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = quiet.stderr(log).spawn().context("start voice-agent")?;
         *self.child() = Some(child);
         self.wait_ready()
     }

@@ -80,6 +80,18 @@ fn explain_tells_a_trip_in_order_with_its_evidence_and_the_gateways_acknowledgem
 }
 
 #[test]
+fn an_agent_whose_log_nobody_reads_cuts_a_stuck_room_all_the_same() {
+    let mut stage = Stage::new(settings().set("log.filter", "\"trace\""));
+    stage.agent.kill().unwrap();
+    stage.agent.run_unheard().unwrap();
+    stage.wait_state(ALPHA, "LIVEING", SOON);
+    stage.alpha.room.fail();
+    let cut = stage.wait_cut(ALPHA, stage.patience());
+    stage.assert_alpha_cut_since(&cut);
+    stage.assert_beta_lost_nothing();
+}
+
+#[test]
 fn shadow_mode_drops_nothing_and_says_would_trip() {
     let mut stage = Stage::new(settings().set("trip.mode", "\"shadow\""));
     stage.alpha.room.fail();

@@ -43,7 +43,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::logs::init(&config.log)?;
+    let _log = telemetry::logs::init(&config.log)?;
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     drop_privileges()?;

@@ -119,7 +119,12 @@ pub fn snapshot() -> Vec<Count> {
         help: counter.help(),
         value: counter.value(),
     };
-    Counter::ALL.iter().map(count).collect()
+    let log = Count {
+        name: "log_lines_lost",
+        help: "Lines left out of the log because nobody read standard error.",
+        value: super::logs::lost_lines(),
+    };
+    Counter::ALL.iter().map(count).chain([log]).collect()
 }
 
 #[cfg(test)]

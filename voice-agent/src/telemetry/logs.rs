@@ -2,7 +2,8 @@
 //! through [`KernelLog`].
 
 use crate::config::LogConfig;
-use std::{io::IsTerminal, process::id};
+use std::{io::IsTerminal, process::id, sync::OnceLock};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
 /// The target of the kernel programs' own lines.
@@ -24,13 +25,36 @@ pub enum LogError {
     Start(String),
 }
 
+/// Lines that may wait for whoever reads standard error. A reader that hangs loses lines; the agent never waits for it.
+const WAITING_LINES: usize = 16_384;
+
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The log's own thread. What waits is written when this is dropped, for at most a second.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub struct Log {
+    _writer: WorkerGuard,
+}
+
+/// Lines that were left out because nobody read standard error.
+pub fn lost_lines() -> u64 {
+    let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
+    u64::try_from(lost).unwrap_or(u64::MAX)
+}
+
 /// Sends everything to standard error as configured. Once in a process, before anything is logged.
-pub fn init(config: &LogConfig) -> Result<(), LogError> {
+pub fn init(config: &LogConfig) -> Result<Log, LogError> {
     let filter = EnvFilter::try_new(&config.filter).map_err(|e| LogError::Filter {
         filter: config.filter.clone(),
         problem: e.to_string(),
     })?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let queue = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES);
+    let (writer, guard) = queue.thread_name("log").finish(std::io::stderr());
+    let lost = writer.error_counter();
+    let builder = fmt().with_env_filter(filter).with_writer(writer);
     let started = if config.json {
         builder.json().flatten_event(true).finish().try_init()
     } else {
@@ -39,8 +63,10 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
         builder.with_ansi(ansi).finish().try_init()
     };
     started.map_err(|e| LogError::Start(e.to_string()))?;
+    // A second start has failed above, so this is the first.
+    LOST.get_or_init(|| lost);
     tracing::debug!(pid = id(), "log started");
-    Ok(())
+    Ok(Log { _writer: guard })
 }
 
 /// Takes the kernel programs' lines from aya-log (`EbpfLogger::init_with_logger`) into the agent's log, under the
