@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 use voice_tests::{
     agent::{Settings, settings::Times},
-    clock,
+    clock, evidence,
     stage::{ALPHA, BETA, SOON, Stage},
 };
 
@@ -31,6 +31,11 @@ fn a_room_is_blocked_and_released_by_the_cli_and_the_gateway_hears_both() {
     });
     stage.wait_state(ALPHA, "LIVEING", SOON);
     assert!(stage.gateway.check_join(ALPHA).unwrap().allowed);
+    let lifted = &evidence::entries(&stage.agent, ALPHA, "lifted")[0];
+    assert!(
+        lifted["dropped_packets"].as_u64() > Some(100),
+        "counted up to the lift: {lifted}"
+    );
     stage.assert_beta_lost_nothing();
 }
 

@@ -33,7 +33,11 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use voice_room::{Core, Incarnation, Input, Mono, Port, Rejected, RoomId, command::Accepted, input::ReplyId};
+use voice_room::{
+    Core, Incarnation, Input, Mono, Port, Rejected, RoomId,
+    command::Accepted,
+    input::{Ask, ReplyId},
+};
 
 /// Messages taken from the queue before the clock is looked at again.
 const BUDGET: usize = 256;
@@ -53,6 +57,8 @@ struct Driver {
     kill_switch: KillSwitch,
     heartbeat: Duration,
     sampled: Mono,
+    /// When the counters were read last.
+    counted: Mono,
     replies: BTreeMap<ReplyId, oneshot::Sender<Result<Accepted, Rejected>>>,
     last_reply: u64,
     /// Bindings the kernel refused, tried again each heartbeat until they hold or the room ends.
@@ -117,6 +123,9 @@ impl Driver {
         match message {
             Message::Fact(input) => self.take(input),
             Message::Request(mut request, waiting) => {
+                if matches!(request.ask, Ask::Release { .. }) {
+                    self.read_counters_before_lift();
+                }
                 request.reply = Some(self.expect_reply(waiting));
                 self.take(Input::Request(request));
             }
@@ -148,6 +157,9 @@ impl Driver {
         let due = now().mono.since(self.sampled) >= self.heartbeat;
         if due {
             self.sample();
+        }
+        if self.core.lifts_by(now().mono) {
+            self.read_counters_before_lift();
         }
         self.core.tick(now());
     }

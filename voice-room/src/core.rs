@@ -185,6 +185,11 @@ impl Core {
             .collect()
     }
 
+    /// Whether the next tick at or after `mono` ends an isolation.
+    pub fn lifts_by(&self, mono: Mono) -> bool {
+        self.isolations.values().any(|i| i.deadline <= mono)
+    }
+
     /// Whether this room, or the end of its last life, is remembered.
     pub fn knows(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)

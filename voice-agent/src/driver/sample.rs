@@ -1,6 +1,7 @@
 //! Once a heartbeat: the kernel's counters, sockets, releases by map; and desired against actual state.
 
 use super::{Driver, clock::now};
+use std::time::Duration;
 use voice_room::{
     Input, RoomId,
     input::{Ask, Request, Traffic},
@@ -14,15 +15,7 @@ impl Driver {
             tracing::warn!(%repair, "the kernel side was not as it should be");
         }
         self.bind_again();
-        match self.kernel.traffic() {
-            Ok(traffic) => {
-                self.unbind_strangers(&traffic);
-                self.take(Input::Traffic(traffic));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no kernel counters; rooms have no witness while this lasts");
-            }
-        }
+        self.read_counters();
         match self.kernel.sockets() {
             Ok(ports) => self.take(Input::Sockets(ports)),
             Err(error) => {
@@ -31,6 +24,27 @@ impl Driver {
         }
         for room in self.kernel.released() {
             self.take(Input::Request(release_by_map(room)));
+        }
+    }
+
+    /// A lift is recorded with what was dropped until then: the counters are read anew before one, ten times a second at
+    /// the most.
+    pub(super) fn read_counters_before_lift(&mut self) {
+        if now().mono.since(self.counted) >= Duration::from_millis(100) {
+            self.read_counters();
+        }
+    }
+
+    fn read_counters(&mut self) {
+        self.counted = now().mono;
+        match self.kernel.traffic() {
+            Ok(traffic) => {
+                self.unbind_strangers(&traffic);
+                self.take(Input::Traffic(traffic));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no kernel counters; rooms have no witness while this lasts");
+            }
         }
     }
 

@@ -220,6 +220,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         kill_switch,
         heartbeat,
         sampled: Mono(0),
+        counted: Mono(0),
         replies: BTreeMap::new(),
         last_reply: 0,
         unbound: BTreeMap::new(),
