@@ -21,16 +21,22 @@ const PAUSE: Duration = Duration::from_millis(250);
 enum ListingError {
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error("the listing took longer than {} ms", .0.as_millis())]
-    TooLong(Duration),
+    #[error("the listing took longer than {} ms, {answers} questions were answered in that time", .within.as_millis())]
+    TooLong {
+        /// How long it may take.
+        within: Duration,
+        /// What Janus answered in that time.
+        answers: u32,
+    },
 }
 
 impl ListingError {
     /// Whether Janus answered, and only we could not make a listing of it: refused, too much, too slow in sum, not
-    /// understood. Then its rooms are not known to be gone, and none may be cut for it.
+    /// understood. Then its rooms are not known to be gone, and none may be cut for it. A Janus that hangs answers
+    /// nothing: that is silence, and judged as such.
     fn was_answered(&self) -> bool {
         match self {
-            ListingError::TooLong(_) => true,
+            ListingError::TooLong { answers, .. } => *answers > 0,
             ListingError::Admin(error) => match error {
                 AdminError::Question { .. }
                 | AdminError::Oversize { .. }
@@ -60,7 +66,10 @@ pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) 
         let within = heartbeat * 2;
         let listing = match timeout(within, asker.everything()).await {
             Ok(listing) => listing.map_err(ListingError::from),
-            Err(_) => Err(ListingError::TooLong(within)),
+            Err(_) => {
+                let answers = asker.answers();
+                Err(ListingError::TooLong { within, answers })
+            }
         };
         if let Err(Stopped) = take(&shared, listing).await {
             return;

@@ -17,6 +17,8 @@ pub(super) struct Asker {
     admin: Admin,
     ports: RangeInclusive<u16>,
     counters: Arc<Counters>,
+    /// Questions answered in the listing under way.
+    answers: u32,
 }
 
 impl Asker {
@@ -25,7 +27,13 @@ impl Asker {
             admin,
             ports,
             counters,
+            answers: 0,
         }
+    }
+
+    /// Questions that were answered in the last listing, also one that was broken off.
+    pub(super) fn answers(&self) -> u32 {
+        self.answers
     }
 
     /// Every participant and room. Handles are asked one by one: 60 take 50-290 ms. A handle or session that went
@@ -33,6 +41,7 @@ impl Asker {
     /// one thread. The plugin's list of rooms comes from another thread and only adds empty rooms: its failure is
     /// counted, no more.
     pub(super) async fn everything(&mut self) -> Result<Listing, AdminError> {
+        self.answers = 0;
         let mut participants = Vec::new();
         for session in self.ids("list_sessions", json!({}), |a| a.sessions).await? {
             let of = json!({ "session_id": session });
@@ -81,7 +90,11 @@ impl Asker {
     ) -> Result<Option<T>, AdminError> {
         /// JANUS_ERROR_SESSION_NOT_FOUND and JANUS_ERROR_HANDLE_NOT_FOUND.
         const GONE: [i64; 2] = [458, 459];
-        match self.admin.ask(question, of).await {
+        let answer = self.admin.ask(question, of).await;
+        if matches!(answer, Ok(_) | Err(AdminError::Refused { .. })) {
+            self.answers = self.answers.saturating_add(1);
+        }
+        match answer {
             Ok(answer) => field(answer).map(Some).ok_or_else(|| {
                 count(&self.counters.admin_failed);
                 let problem = "the field it is asked for is missing".into();
