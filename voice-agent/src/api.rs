@@ -2,6 +2,7 @@
 //! goes into the audit log. What the answers look like is in `api/convert.rs`, the socket file in `api/socket.rs`.
 
 pub mod convert;
+mod maintenance;
 mod ops;
 pub(crate) use ops::REASON;
 mod socket;

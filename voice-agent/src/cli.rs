@@ -11,6 +11,7 @@ mod failure;
 mod kernel;
 mod kill_file;
 mod kill_switch;
+mod maintenance;
 mod output;
 mod pinned;
 mod reference;
@@ -63,6 +64,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
             Command::Release { room, reason, .. } => act::release(&paths, out, room.as_ref(), reason).await,
             Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, out, *turn).await,
+            Command::Maintenance { command } => maintenance::maintenance(&paths, out, command).await,
             Command::Kernel { command } => match command {
                 KernelCommand::Status => kernel::status(&paths, out).await,
                 KernelCommand::Detach => kernel::detach(&paths, out),

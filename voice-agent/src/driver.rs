@@ -9,6 +9,7 @@ mod execute;
 mod figures;
 pub mod handle;
 mod kill_switch;
+mod maintenance;
 mod query;
 mod sample;
 mod start;
@@ -16,6 +17,7 @@ mod vitals;
 
 pub use figures::{Figures, Tally};
 pub use handle::{Handle, JoinAnswer, Message, Query, Stopped};
+pub use maintenance::NotMaintained;
 pub use start::run;
 pub use vitals::Vitals;
 
@@ -60,6 +62,8 @@ struct Driver {
     /// When the counters were read last.
     counted: Mono,
     replies: BTreeMap<ReplyId, oneshot::Sender<Result<Accepted, Rejected>>>,
+    /// Who waits for maintenance to be kept or forgotten.
+    maintaining: BTreeMap<ReplyId, oneshot::Sender<Result<(), NotMaintained>>>,
     last_reply: u64,
     /// Bindings the kernel refused, tried again each heartbeat until they hold or the room ends.
     unbound: BTreeMap<RoomId, (Incarnation, Vec<Port>)>,
@@ -138,10 +142,14 @@ impl Driver {
     }
 
     fn expect_reply(&mut self, waiting: oneshot::Sender<Result<Accepted, Rejected>>) -> ReplyId {
-        self.last_reply += 1;
-        let id = ReplyId(self.last_reply);
+        let id = self.next_reply();
         self.replies.insert(id, waiting);
         id
+    }
+
+    fn next_reply(&mut self) -> ReplyId {
+        self.last_reply += 1;
+        ReplyId(self.last_reply)
     }
 
     fn take(&mut self, input: Input) {

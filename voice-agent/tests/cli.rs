@@ -66,6 +66,7 @@ fn without_an_agent_every_command_that_needs_one_says_so_in_one_line_and_exits_3
         &["release", "a"],
         &["release", "--all"],
         &["kernel", "status"],
+        &["maintenance", "list"],
     ] {
         let out = voice_agent(dir.path(), args);
         assert_eq!(exit(&out), 3, "{args:?}: {}", stderr(&out));
@@ -126,6 +127,9 @@ fn a_wrong_flag_a_bad_room_id_and_a_release_of_nothing_in_particular_exit_2() {
         (&["release"], "--all"),
         (&["release", "a", "--all"], "cannot be used with"),
         (&["kill-switch", "maybe"], "on, off, status"),
+        (&["maintenance", "on", "a", "--for", "10m"], "--reason"),
+        (&["maintenance", "on", "--for", "10m", "--reason", "why"], "--all"),
+        (&["maintenance", "off"], "--all"),
     ] {
         let out = voice_agent(dir.path(), args);
         assert_eq!(exit(&out), 2, "{args:?}");
@@ -333,6 +337,10 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
                 Message::Query(Query::Rooms(to)) => drop(to.send(Vec::new())),
                 Message::Query(Query::Room(_, to)) => drop(to.send(None)),
                 Message::Query(Query::Explain(_, to)) => drop(to.send(Ok(Vec::new()))),
+                Message::Query(Query::Maintenance(to)) => drop(to.send(Vec::new())),
+                Message::Query(Query::Maintain { to, .. }) => {
+                    drop(to.send(Err(Rejected::Limit("too many".into()).into())));
+                }
                 Message::Query(Query::Kernel(to)) => drop(to.send(KernelStatus::default())),
                 Message::Query(Query::KillSwitch(_, _, to)) => drop(to.send(Err("the map is gone".into()))),
                 Message::Request(request, to) => drop(to.send(Err(Rejected::UnknownRoom(request.room)))),
@@ -375,6 +383,11 @@ fn an_agent_without_rooms_says_so_and_a_refusal_exits_1() {
         (&["rooms", "--blocked"], "No room is blocked.\n"),
         (&["release", "--all"], "No room is blocked; nothing to release.\n"),
         (&["topology"], "No peer is connected.\n"),
+        (&["maintenance", "list"], "Nothing is under maintenance.\n"),
+        (
+            &["maintenance", "off", "--all"],
+            "There was no maintenance of every room.\n",
+        ),
     ] {
         let out = voice_agent(dir.path(), args);
         assert_eq!((exit(&out), stdout(&out).as_str()), (0, said), "{}", stderr(&out));

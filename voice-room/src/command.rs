@@ -3,6 +3,7 @@
 use crate::{
     Change, Entry, Epoch, Incarnation, Mono, Port, Rejected, RoomId, State, TraceId, Version, Wall,
     input::{Intent, ReplyId},
+    record::Maintenance,
 };
 use alloc::{string::String, vec::Vec};
 
@@ -15,6 +16,20 @@ pub enum Command {
     Forget {
         /// The room.
         room: RoomId,
+    },
+    /// Keep this over a restart of the agent, in place of what was kept for its room.
+    KeepMaintenance {
+        /// What.
+        notice: Maintenance,
+        /// Who waits to hear that it is kept.
+        reply: Option<ReplyId>,
+    },
+    /// This maintenance is over.
+    ForgetMaintenance {
+        /// `None`: that of every room.
+        room: Option<RoomId>,
+        /// Who waits to hear that it is forgotten.
+        reply: Option<ReplyId>,
     },
     /// Make these, and only these, the media ports of the room. An empty list keeps the room's slot.
     Bind {

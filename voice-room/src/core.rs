@@ -8,6 +8,7 @@ mod clients;
 mod guard;
 mod heartbeat;
 mod judge;
+pub mod maintenance;
 mod ports;
 mod request;
 mod restore;
@@ -44,7 +45,7 @@ pub struct Core {
     isolations: BTreeMap<RoomId, Isolated>,
     sources: BTreeMap<SourceId, Source>,
     ports: BTreeMap<Port, ports::Claim>,
-    maintenance: Maintenance,
+    maintenance: maintenance::InForce,
     cap: cap::Cap,
     killed: bool,
     /// Progress that every room shares: agent start, a gap in our ticks, a media session we refused.
@@ -78,12 +79,6 @@ struct Sockets {
     at: Mono,
 }
 
-#[derive(Debug, Default)]
-struct Maintenance {
-    all: Option<Mono>,
-    rooms: BTreeMap<RoomId, Mono>,
-}
-
 impl Core {
     /// A core that owns its rooms under `epoch`, with what a start found. Agent start counts as progress of every room.
     pub fn new(node: NodeName, epoch: Epoch, rules: Rules, found: Restored, now: Now) -> Core {
@@ -95,7 +90,7 @@ impl Core {
             isolations: BTreeMap::new(),
             sources: BTreeMap::new(),
             ports: BTreeMap::new(),
-            maintenance: Maintenance::default(),
+            maintenance: maintenance::InForce::new(),
             cap: cap::Cap::default(),
             killed: false,
             progress: (now.mono, Progress::AgentStart),
@@ -129,12 +124,7 @@ impl Core {
             } => self.first_drop(now, &room, deadline, ingress, at),
             Input::MediaRefused => self.progress = (now.mono, Progress::MediaRefused),
             Input::HeartbeatRefused(source) => self.heartbeat_refused(now, &source),
-            Input::Maintenance {
-                room,
-                until,
-                reason,
-                actor,
-            } => self.maintain(room, until, &reason, &actor),
+            Input::Maintenance(order, reply) => self.maintain(now, order, reply),
             Input::KillSwitch(on) => self.killed = on,
         }
     }
@@ -145,6 +135,7 @@ impl Core {
         self.notice_gap(now);
         self.last_tick = now.mono;
         self.end_isolations(now);
+        self.end_maintenance(now);
         self.retry(now);
         self.watch_hosts(now);
         self.judge(now);
@@ -221,7 +212,7 @@ impl Core {
         u32::try_from(self.rooms.values().filter(|r| r.is_judged()).count()).unwrap_or(u32::MAX)
     }
 
-    /// Forgets what has served: silent clients, destroyed rooms, lost sources, ended maintenance.
+    /// Forgets what has served: silent clients, destroyed rooms, lost sources.
     fn sweep(&mut self, now: Now) {
         let idle = self.rules.idle;
         for room in self.rooms.values_mut() {
@@ -237,6 +228,5 @@ impl Core {
         let used: BTreeSet<&SourceId> = self.rooms.values().filter_map(|r| r.source.as_ref()).collect();
         self.sources
             .retain(|id, source| !source.lost || used.contains(id));
-        self.maintenance.rooms.retain(|_, until| *until > now.mono);
     }
 }

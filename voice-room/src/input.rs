@@ -63,19 +63,24 @@ pub enum Input {
     MediaRefused,
     /// This source spoke, and what it said was refused: which of its rooms it serves is not known.
     HeartbeatRefused(SourceId),
-    /// Maintenance for one room, or for all.
-    Maintenance {
-        /// `None`: all rooms.
-        room: Option<RoomId>,
-        /// `None` ends it.
-        until: Option<Mono>,
-        /// In words.
-        reason: String,
-        /// Who.
-        actor: Actor,
-    },
+    /// Maintenance begins or ends. Refused orders are answered by `Command::Reply`, others by what becomes of their
+    /// `Command::KeepMaintenance` or `Command::ForgetMaintenance`.
+    Maintenance(Order, Option<ReplyId>),
     /// The kill switch was turned.
     KillSwitch(bool),
+}
+
+/// Maintenance for one room, or for every room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// `None`: every room.
+    pub room: Option<RoomId>,
+    /// `None` ends it.
+    pub until: Option<Mono>,
+    /// In words.
+    pub reason: String,
+    /// Who.
+    pub actor: Actor,
 }
 
 /// A transition somebody asks for.
@@ -296,6 +301,8 @@ pub struct Restored {
     pub rooms: Vec<RoomRecord>,
     /// Stored isolations that have not ended.
     pub isolations: Vec<crate::Isolation>,
+    /// Journalled maintenance.
+    pub maintenance: Vec<crate::record::Maintenance>,
     /// Journalled trips that have not ended.
     pub intents: Vec<Intent>,
     /// Blocks found armed in the pinned maps.

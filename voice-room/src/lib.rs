@@ -26,7 +26,7 @@ pub use core::Core;
 pub use id::{ClientId, IdError, NodeName, OpId, PeerId, RoomId, SourceId, TraceId};
 pub use input::Input;
 pub use number::{Epoch, Incarnation, Port, Version};
-pub use record::{Change, Isolation, RoomRecord, StateChangeEvent};
+pub use record::{Change, Isolation, Maintenance, RoomRecord, StateChangeEvent};
 pub use reject::Rejected;
 pub use state::{EventType, State};
 pub use time::{Mono, Now, Wall};

@@ -72,6 +72,21 @@ pub struct Isolation {
     pub until: Wall,
 }
 
+/// An operator's word that a room, or every room, may look stuck for a while. Kept on its host only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// `None`: every room.
+    pub room: Option<RoomId>,
+    /// In words.
+    pub reason: String,
+    /// Who.
+    pub actor: Actor,
+    /// The beginning.
+    pub since: Wall,
+    /// The end.
+    pub until: Wall,
+}
+
 /// What a change does to the room's isolation, in the same atomic step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IsolationChange {

@@ -275,6 +275,17 @@ pub enum What {
         /// The other room.
         other: RoomId,
     },
+    /// Maintenance began or ended.
+    Maintenance {
+        /// Its end; `None`: it is over.
+        until: Option<Wall>,
+        /// Of every room, or of this one only.
+        every_room: bool,
+        /// In words.
+        reason: String,
+        /// Who.
+        actor: Actor,
+    },
     /// The host changed or came back.
     Host {
         /// Who.

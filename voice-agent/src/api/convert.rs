@@ -10,7 +10,7 @@ pub use kernel::kernel;
 pub use peer::peer;
 pub use room::{counts, room};
 
-use crate::proto::admin::{Evidence, Time, Witness};
+use crate::proto::admin::{Evidence, Maintenance, Time, Witness};
 use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use voice_room::{Wall, config::Mode, timeline::Testimony};
@@ -49,6 +49,18 @@ pub fn name<T: Serialize + std::fmt::Debug>(value: &T) -> String {
 /// `enforce`, `shadow` or `off`.
 pub fn mode(mode: Mode) -> String {
     name(&mode)
+}
+
+/// An operator's maintenance.
+pub fn maintenance(m: &voice_room::Maintenance, now: Wall) -> Maintenance {
+    Maintenance {
+        room: m.room.as_ref().map(ToString::to_string),
+        reason: m.reason.clone(),
+        actor: m.actor.to_string(),
+        since: Some(time(m.since)),
+        until: Some(time(m.until)),
+        left_ms: millis(m.until.since(now)),
+    }
 }
 
 fn witness(t: &Testimony) -> Witness {

@@ -20,7 +20,7 @@ const REASON_MAX: usize = 256;
 /// Releases at one time when all are released.
 const RELEASES_AT_ONCE: usize = 64;
 
-type Answer<T> = Result<Response<T>, Status>;
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// The service.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ impl Admin for Ops {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         let rooms = asked(self.handle.rooms()).await?;
         let kernel = asked(self.handle.kernel()).await?;
+        let maintenance = asked(self.handle.maintenance()).await?;
+        let of_every_room = maintenance.iter().find(|m| m.room.is_none());
+        let of_rooms = maintenance.len() - usize::from(of_every_room.is_some());
         let now = convert::now();
         Ok(Response::new(pb::StatusResponse {
             node: self.about.node.to_string(),
@@ -47,6 +50,8 @@ impl Admin for Ops {
             kill_switch: kernel.kill_switch,
             rooms: Some(convert::counts(&rooms)),
             kernel: Some(convert::kernel(&kernel)),
+            maintenance_of_every_room: of_every_room.map(|m| convert::maintenance(m, now)),
+            rooms_under_maintenance: u32::try_from(of_rooms).unwrap_or(u32::MAX),
         }))
     }
 
@@ -124,6 +129,30 @@ impl Admin for Ops {
         let turned = asked(self.handle.kill_switch(on, caller(&request))).await?;
         turned.map_err(|e| Status::internal(format!("turning the kill switch: {e}")))?;
         Ok(Response::new(pb::KillSwitchResponse { on }))
+    }
+
+    async fn maintenance_on(
+        &self,
+        request: Request<pb::MaintenanceOnRequest>,
+    ) -> Answer<pb::MaintenanceOnResponse> {
+        self.maintain(&request).await
+    }
+
+    async fn maintenance_off(
+        &self,
+        request: Request<pb::MaintenanceOffRequest>,
+    ) -> Answer<pb::MaintenanceOffResponse> {
+        self.end_maintenance(&request).await
+    }
+
+    async fn maintenance_list(
+        &self,
+        _: Request<pb::MaintenanceListRequest>,
+    ) -> Answer<pb::MaintenanceListResponse> {
+        let now = convert::now();
+        let maintenance = asked(self.handle.maintenance()).await?;
+        let maintenance = maintenance.iter().map(|m| convert::maintenance(m, now)).collect();
+        Ok(Response::new(pb::MaintenanceListResponse { maintenance }))
     }
 
     async fn kernel(&self, _: Request<pb::KernelRequest>) -> Answer<pb::KernelResponse> {
@@ -204,7 +233,7 @@ impl Ops {
 }
 
 /// Waits for the driver, within bounds. UNAVAILABLE, and only this, says that the agent itself does not work.
-async fn asked<T>(answer: impl Future<Output = Result<T, Stopped>>) -> Result<T, Status> {
+pub(super) async fn asked<T>(answer: impl Future<Output = Result<T, Stopped>>) -> Result<T, Status> {
     match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(answer) => answer.map_err(|stopped| Status::unavailable(stopped.to_string())),
         Err(_) => Err(Status::unavailable(format!(
@@ -215,17 +244,17 @@ async fn asked<T>(answer: impl Future<Output = Result<T, Stopped>>) -> Result<T,
 }
 
 /// Who is at the other end of the socket, by SO_PEERCRED.
-fn caller<T>(request: &Request<T>) -> Actor {
+pub(super) fn caller<T>(request: &Request<T>) -> Actor {
     let info = request.extensions().get::<UdsConnectInfo>();
     let uid = info.and_then(|i| i.peer_cred).map(|c| c.uid());
     Actor::Operator { uid }
 }
 
-fn room_id(text: &str) -> Result<RoomId, Status> {
+pub(super) fn room_id(text: &str) -> Result<RoomId, Status> {
     RoomId::new(text).map_err(|e| Status::invalid_argument(e.to_string()))
 }
 
-fn reason(text: &str) -> Result<String, Status> {
+pub(super) fn reason(text: &str) -> Result<String, Status> {
     let text = text.trim();
     if text.is_empty() || text.len() > REASON_MAX || text.chars().any(char::is_control) {
         return Err(Status::invalid_argument(format!(
@@ -240,7 +269,7 @@ fn no_such_room(room: &RoomId) -> Status {
     rejected(&Rejected::UnknownRoom(room.clone()))
 }
 
-fn rejected(why: &Rejected) -> Status {
+pub(super) fn rejected(why: &Rejected) -> Status {
     refused(why, why.to_string())
 }
 

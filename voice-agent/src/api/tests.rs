@@ -122,6 +122,7 @@ fn view(room: &str, blocked: bool) -> RoomView {
         progress_age: Duration::ZERO,
         progress: Progress::Entry,
         held: None,
+        maintenance: None,
         would_trip: false,
         witness: None,
         passed: 10,
@@ -328,6 +329,92 @@ async fn a_kill_switch_that_could_not_be_turned_is_an_error_with_its_reason() {
     served.stop().await;
 }
 
+fn upgrade(room: Option<&str>) -> voice_room::Maintenance {
+    voice_room::Maintenance {
+        room: room.map(|r| RoomId::new(r).unwrap()),
+        reason: "upgrade".into(),
+        actor: Actor::Operator { uid: Some(0) },
+        since: convert::now(),
+        until: convert::now() + Duration::from_secs(600),
+    }
+}
+
+#[tokio::test]
+async fn maintenance_reaches_the_driver_with_the_callers_uid_and_ends_what_is_named_only() {
+    let (mut served, mut client) = Served::start().await;
+    let uid = Some(nix::unistd::getuid().as_raw());
+    let on = pb::MaintenanceOnRequest {
+        room: None,
+        lasts_ms: 600_000,
+        reason: "upgrade".into(),
+    };
+    let played = async {
+        let Some(Message::Query(Query::Maintain {
+            room,
+            lasts,
+            actor,
+            to,
+            ..
+        })) = served.driver.recv().await
+        else {
+            panic!("expected an order")
+        };
+        assert_eq!((room, lasts), (None, Some(Duration::from_secs(600))));
+        assert_eq!(actor, Actor::Operator { uid });
+        to.send(Ok(())).unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.maintenance_on(on), played);
+    answer.unwrap();
+    let played = async {
+        let Some(Message::Query(Query::Maintenance(to))) = served.driver.recv().await else {
+            panic!("expected a question")
+        };
+        to.send(vec![upgrade(None), upgrade(Some("a"))]).unwrap();
+        let Some(Message::Query(Query::Maintain { room, lasts, to, .. })) = served.driver.recv().await else {
+            panic!("expected an order")
+        };
+        assert_eq!((room, lasts), (Some(RoomId::new("a").unwrap()), None));
+        to.send(Ok(())).unwrap();
+    };
+    let off = pb::MaintenanceOffRequest {
+        room: Some("a".into()),
+    };
+    let (answer, ()) = tokio::join!(client.maintenance_off(off), played);
+    let answer = answer.unwrap().into_inner();
+    assert!(answer.was_on && answer.every_room_still_on);
+    assert_eq!(answer.rooms_still_on, 0);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn maintenance_without_reason_or_for_no_time_or_over_a_day_never_reaches_the_driver_and_a_refusal_is_told()
+ {
+    let (mut served, mut client) = Served::start().await;
+    let order = |lasts_ms, reason: &str| pb::MaintenanceOnRequest {
+        room: Some("a".into()),
+        lasts_ms,
+        reason: reason.into(),
+    };
+    for bad in [order(0, "why"), order(86_400_001, "why"), order(1000, " ")] {
+        let refused = client.maintenance_on(bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    assert!(served.driver.try_recv().is_err());
+    let played = async {
+        let Some(Message::Query(Query::Maintain { to, .. })) = served.driver.recv().await else {
+            panic!("expected an order")
+        };
+        to.send(Err(Rejected::Limit("too many".into()).into())).unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.maintenance_on(order(1000, "why")), played);
+    let refused = answer.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::FailedPrecondition, "too many")
+    );
+    served.stop().await;
+}
+
 #[tokio::test]
 async fn topology_answers_without_the_driver_and_refuses_a_bad_room_id() {
     let (served, mut client) = Served::start().await;
@@ -366,8 +453,11 @@ async fn a_client_that_never_hangs_up_does_not_hold_up_the_shutdown() {
 async fn status_counts_rooms_and_packets_and_names_the_mode() {
     let (mut served, mut client) = Served::start().await;
     let played = async {
-        for _ in 0..2 {
+        for _ in 0..3 {
             match served.driver.recv().await {
+                Some(Message::Query(Query::Maintenance(answer))) => {
+                    answer.send(vec![upgrade(None), upgrade(Some("a"))]).unwrap();
+                }
                 Some(Message::Query(Query::Rooms(answer))) => {
                     answer.send(vec![view("a", true), view("b", false)]).unwrap();
                 }
@@ -382,6 +472,8 @@ async fn status_counts_rooms_and_packets_and_names_the_mode() {
         (status.node.as_str(), status.mode.as_str()),
         ("media-1", "shadow")
     );
+    assert_eq!(status.maintenance_of_every_room.unwrap().reason, "upgrade");
+    assert_eq!(status.rooms_under_maintenance, 1);
     let rooms = status.rooms.unwrap();
     assert_eq!(
         (rooms.total, rooms.liveing, rooms.expired, rooms.blocked),

@@ -105,6 +105,12 @@ pub enum Command {
         /// Turn it, or tell how it is
         turn: Turn,
     },
+    /// Maintenance of a room, or of every room: nothing trips meanwhile; cuts that are in force stay
+    Maintenance {
+        /// What of it
+        #[command(subcommand)]
+        command: MaintenanceCommand,
+    },
     /// The programs and maps in the kernel; works without the agent
     Kernel {
         /// What of it
@@ -153,6 +159,37 @@ pub enum Turn {
     Off,
     /// Tell how it is
     Status,
+}
+
+/// What to do with maintenance. It survives a restart of the agent.
+#[derive(Debug, Subcommand)]
+pub enum MaintenanceCommand {
+    /// Let nothing trip, for a time
+    #[command(group = clap::ArgGroup::new("whom").required(true).args(["room", "all"]))]
+    On {
+        /// The room
+        room: Option<RoomId>,
+        /// Every room of this node
+        #[arg(long)]
+        all: bool,
+        /// For how long, like 10m; at most 24h
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        lasts: Duration,
+        /// Why, for the audit log and for who asks `explain`
+        #[arg(long)]
+        reason: String,
+    },
+    /// End it before its time
+    #[command(group = clap::ArgGroup::new("whose").required(true).args(["room", "all"]))]
+    Off {
+        /// The room
+        room: Option<RoomId>,
+        /// That of every room; rooms with one of their own keep it
+        #[arg(long)]
+        all: bool,
+    },
+    /// What is under it, why, by whom and until when
+    List,
 }
 
 /// What to do with the kernel side.

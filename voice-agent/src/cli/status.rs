@@ -3,7 +3,7 @@
 use super::{
     Failure,
     client::call,
-    kernel,
+    kernel, maintenance,
     output::{Output, Tone},
     text,
 };
@@ -38,11 +38,25 @@ fn show(s: &StatusResponse, out: Output) -> String {
         s.version,
         s.pid,
     );
+    screen += &maintained(s, out);
     screen += &counts(&rooms, out);
     screen += &kernel::summary(&kernel, out);
     screen += "\n";
     screen += &kernel::interfaces(&kernel.interfaces, out);
     screen
+}
+
+/// Nothing, when nothing is under maintenance.
+fn maintained(s: &StatusResponse, out: Output) -> String {
+    let every_room = s.maintenance_of_every_room.as_ref().map(maintenance::line);
+    let rooms = match s.rooms_under_maintenance {
+        0 => None,
+        n => Some(text::many(n.into(), "room") + " of their own"),
+    };
+    let lines = every_room.into_iter().chain(rooms);
+    lines
+        .map(|line| format!("maintenance  {}\n", out.tone(Tone::Look, &line)))
+        .collect()
 }
 
 fn counts(c: &RoomCounts, out: Output) -> String {

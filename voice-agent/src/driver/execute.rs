@@ -64,6 +64,11 @@ impl Driver {
                 counters::note(code);
                 tracing::info!(code, %room, "{detail}");
             }
+            Command::KeepMaintenance { notice, reply } => self.keep_maintenance(notice, reply),
+            Command::ForgetMaintenance { room, reply } => self.forget_maintenance(room, reply),
+            Command::Reply { to, result: Err(why) } if self.maintaining.contains_key(&to) => {
+                self.refuse_order(to, why);
+            }
             Command::Reply { to, result } => {
                 if let Some(waiting) = self.replies.remove(&to) {
                     // Who asked may be gone; the change stands all the same.

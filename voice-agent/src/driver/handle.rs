@@ -1,11 +1,11 @@
 //! How adapters and the admin service speak to the driver.
 
-use super::Figures;
+use super::{Figures, NotMaintained};
 use crate::{kernel::KernelStatus, store::StoreError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use voice_room::{
-    Entry, Input, Isolation, Rejected, RoomId,
+    Entry, Input, Isolation, Maintenance, Rejected, RoomId,
     command::Accepted,
     core::RoomView,
     input::{ClientFact, Request},
@@ -37,6 +37,14 @@ pub enum Query {
     Kernel(oneshot::Sender<KernelStatus>),
     Figures(oneshot::Sender<Box<Figures>>),
     KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
+    Maintenance(oneshot::Sender<Vec<Maintenance>>),
+    Maintain {
+        room: Option<RoomId>,
+        lasts: Option<Duration>,
+        reason: String,
+        actor: Actor,
+        to: oneshot::Sender<Result<(), NotMaintained>>,
+    },
 }
 
 /// Whether a client may join a room.
@@ -141,6 +149,30 @@ impl Handle {
     pub async fn kill_switch(&self, on: bool, actor: Actor) -> Result<Result<(), String>, Stopped> {
         self.ask(|tx| Message::Query(Query::KillSwitch(on, actor, tx)))
             .await
+    }
+
+    /// What is under maintenance, that of every room first.
+    pub async fn maintenance(&self) -> Result<Vec<Maintenance>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Maintenance(tx))).await
+    }
+
+    /// Puts a room, or every room (`None`), under maintenance for so long, or ends it (`lasts` is `None`). Answered
+    /// once the journal has it.
+    pub async fn maintain(
+        &self,
+        room: Option<RoomId>,
+        lasts: Option<Duration>,
+        reason: String,
+        actor: Actor,
+    ) -> Result<Result<(), NotMaintained>, Stopped> {
+        let query = |to| Query::Maintain {
+            room,
+            lasts,
+            reason,
+            actor,
+            to,
+        };
+        self.ask(|to| Message::Query(query(to))).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Stopped> {

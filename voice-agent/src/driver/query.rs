@@ -14,6 +14,14 @@ impl Driver {
                 tracing::warn!(on, %actor, "kill switch by command");
                 drop(to.send(self.set_kill_switch(on)));
             }
+            Query::Maintenance(to) => drop(to.send(self.core.maintenance(now()))),
+            Query::Maintain {
+                room,
+                lasts,
+                reason,
+                actor,
+                to,
+            } => self.order(room, lasts, reason, actor, to),
             Query::CheckJoin(room, to) => {
                 let isolation = self.core.isolation(&room, now());
                 let refused = isolation.map(|(isolation, left)| (isolation.reason, left));

@@ -167,11 +167,11 @@ async fn restored(stored: Stored, journal: &JournalHandle, found: kernel::Found)
     for damaged in stored.damaged.iter().chain(&journalled.damaged) {
         tracing::error!(%damaged, "left as it is");
     }
-    let intents = journalled.intents;
     Ok(Restored {
         rooms: stored.rooms,
         isolations: stored.isolations,
-        intents,
+        maintenance: journalled.maintenance,
+        intents: journalled.intents,
         blocks: found.blocks,
     })
 }
@@ -180,8 +180,8 @@ fn report(core: &Core, epoch: Epoch) {
     let rooms = voice_room::State::ALL
         .map(|s| format!("{s}: {}", core.count(s)))
         .join(", ");
-    let isolated = core.isolations(now()).len();
-    tracing::info!(%epoch, isolated, "restored {rooms}");
+    let (isolated, maintenance) = (core.isolations(now()).len(), core.maintenance(now()).len());
+    tracing::info!(%epoch, isolated, maintenance, "restored {rooms}");
 }
 
 /// The driver has a thread and a runtime of its own, so that nothing else can keep it from its clock.
@@ -222,6 +222,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         sampled: Mono(0),
         counted: Mono(0),
         replies: BTreeMap::new(),
+        maintaining: BTreeMap::new(),
         last_reply: 0,
         unbound: BTreeMap::new(),
         results,

@@ -1,4 +1,4 @@
-//! The local journal: intents of trips, the timeline behind `explain`, and the epoch counter. Always on this host,
+//! The local journal: intents of trips, maintenance, the timeline behind `explain`, and the epoch counter. Always on this host,
 //! whatever the store is. Its database is its own, so that it never waits for a sync of the embedded store: intents and
 //! entries are given to the operating system, which survives kill -9 but not loss of power; only epochs are synced.
 
@@ -15,7 +15,7 @@ use super::{
 use crate::telemetry::Counter;
 use std::{path::Path, time::Duration};
 use tables::JournalTables;
-use voice_room::{Entry, RoomId, input::Intent};
+use voice_room::{Entry, Maintenance, RoomId, input::Intent};
 
 /// Requests that may wait; more are refused at once.
 const QUEUE: usize = 4_096;
@@ -26,11 +26,13 @@ const WRITE_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait for a read, and for an epoch.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// The journal's intents at start.
+/// The journal's intents and maintenance at start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Journalled {
     /// Every intent, also ended ones.
     pub intents: Vec<Intent>,
+    /// All maintenance, also what has ended.
+    pub maintenance: Vec<Maintenance>,
     /// What could not be read, by key; left as it is.
     pub damaged: Vec<StoreError>,
 }
@@ -49,6 +51,8 @@ enum Job {
     Put(Vec<Intent>, Answer<()>),
     Forget(RoomId, Answer<()>),
     Intents(Answer<Journalled>),
+    Maintain(Box<Maintenance>, Answer<()>),
+    EndMaintenance(Option<RoomId>, Answer<()>),
     Append(Vec<Entry>, Answer<()>),
     Timeline(RoomId, Answer<Vec<Entry>>),
     NextEpoch(u64, Answer<u64>),
@@ -82,7 +86,25 @@ impl JournalHandle {
         self.queue.ask(WRITE_WITHIN, |answer| Job::Forget(room, answer))
     }
 
-    /// Every intent. At most 10 s.
+    /// Keeps maintenance, in place of what was kept for its room. At most 1 s.
+    pub fn maintain(
+        &self,
+        notice: Maintenance,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let job = |answer| Job::Maintain(Box::new(notice), answer);
+        self.queue.ask(WRITE_WITHIN, job)
+    }
+
+    /// Forgets the maintenance of this room, or of every room. At most 1 s.
+    pub fn end_maintenance(
+        &self,
+        room: Option<RoomId>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.queue
+            .ask(WRITE_WITHIN, |answer| Job::EndMaintenance(room, answer))
+    }
+
+    /// Every intent, and all maintenance. At most 10 s.
     pub fn intents(&self) -> impl Future<Output = Result<Journalled, StoreError>> + Send + use<> {
         self.queue.ask(READ_WITHIN, Job::Intents)
     }

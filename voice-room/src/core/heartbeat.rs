@@ -1,4 +1,4 @@
-//! Facts about media: heartbeats, lost sources, sockets, the kernel's counters, maintenance.
+//! Facts about media: heartbeats, lost sources, sockets, the kernel's counters.
 
 use super::{Core, Sockets, Source, change::Cause, ports::Claim, room::Room};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     input::{Heartbeat, Served, Traffic},
     timeline::{Actor, Progress, What},
 };
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use alloc::{collections::BTreeSet, format, vec::Vec};
 
 impl Core {
     pub(super) fn heartbeat(&mut self, now: Now, heartbeat: &Heartbeat) {
@@ -172,30 +172,6 @@ impl Core {
                     &sample.counts,
                     self.rules.witness_window,
                 );
-            }
-        }
-    }
-
-    pub(super) fn maintain(
-        &mut self,
-        room: Option<RoomId>,
-        until: Option<Mono>,
-        reason: &str,
-        actor: &Actor,
-    ) {
-        let words = |on: bool| -> String {
-            let on = if on { "on" } else { "off" };
-            format!("maintenance {on} by {actor}: {reason}")
-        };
-        match (room, until) {
-            (None, until) => self.maintenance.all = until,
-            (Some(room), None) => {
-                self.maintenance.rooms.remove(&room);
-                self.note("maintenance", &room, words(false));
-            }
-            (Some(room), Some(until)) => {
-                self.maintenance.rooms.insert(room.clone(), until);
-                self.note("maintenance", &room, words(true));
             }
         }
     }

@@ -133,16 +133,13 @@ impl Core {
 
     /// Holds that need no evidence.
     fn exempt(&self, now: Now, id: &RoomId) -> Option<Hold> {
-        let in_future = |t: &crate::Mono| *t > now.mono;
         if self.killed {
             Some(Hold::KillSwitch)
         } else if self.rules.mode == Mode::Off {
             Some(Hold::ModeOff)
         } else if self.rules.never_cut.contains(id) {
             Some(Hold::NeverCut)
-        } else if self.maintenance.all.as_ref().is_some_and(in_future)
-            || self.maintenance.rooms.get(id).is_some_and(in_future)
-        {
+        } else if self.maintained(now, id).is_some() {
             Some(Hold::Maintenance)
         } else {
             None
@@ -154,6 +151,9 @@ impl Core {
             return;
         };
         if room.watch.held.replace(hold) != Some(hold) {
+            if hold == Hold::Maintenance {
+                self.tell_of_maintenance(now, id);
+            }
             self.record(now, id, What::Held { hold, evidence });
         }
     }

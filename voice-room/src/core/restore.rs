@@ -27,6 +27,7 @@ impl Core {
             .collect();
         let blocks: BTreeMap<RoomId, FoundBlock> =
             found.blocks.into_iter().map(|b| (b.room.clone(), b)).collect();
+        self.restore_maintenance(now, found.maintenance);
         for isolation in found.isolations {
             self.restore_isolation(now, isolation);
         }

@@ -4,6 +4,7 @@ use super::Core;
 use crate::{
     Epoch, Incarnation, Mono, Now, PeerId, Port, RoomId, SourceId, State, Version, Wall,
     id::ClientId,
+    record::Maintenance,
     timeline::{Hold, Progress, Step, Testimony},
 };
 use alloc::{string::String, vec::Vec};
@@ -43,6 +44,8 @@ pub struct RoomView {
     pub progress: Progress,
     /// Why it is not tripped although stuck.
     pub held: Option<Hold>,
+    /// The maintenance it is under: its own, else that of every room.
+    pub maintenance: Option<Maintenance>,
     /// Shadow mode would have tripped it.
     pub would_trip: bool,
     /// The kernel's testimony; `None`: no counters.
@@ -118,6 +121,7 @@ impl Core {
             progress_age: now.mono.since(progress_at),
             progress,
             held: room.watch.held,
+            maintenance: self.maintained(now, id).cloned(),
             would_trip: room.watch.would_trip,
             witness: self.testimony(now, room),
             passed: counts.passed,

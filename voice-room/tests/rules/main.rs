@@ -7,6 +7,7 @@
 
 mod bounds;
 mod lives;
+mod maintenance;
 mod model;
 mod ports;
 mod properties;

@@ -178,6 +178,7 @@ impl Lab {
         let found = Restored {
             rooms: self.store.records.values().cloned().collect(),
             isolations: self.store.isolations.values().cloned().collect(),
+            maintenance: self.w.core.maintenance(now),
             intents: self.journal.values().cloned().collect(),
             blocks: self.blocks.iter().map(block).collect(),
         };
@@ -192,7 +193,10 @@ impl Lab {
         self.committed.clear();
         self.bound.clear();
         self.moved.clear();
-        self.maintenance.clear();
+        // The wall clock may have been set since: what is left is the nearer of what it says and the whole.
+        let left = |m: &voice_room::Maintenance| m.until.since(now.wall).min(m.until.since(m.since));
+        let kept = found.maintenance.iter();
+        self.maintenance = kept.map(|m| (m.room.clone(), now.mono + left(m))).collect();
         self.w.restart(self.rules.clone(), found);
         let killed = Input::KillSwitch(self.killed);
         let commands = self.w.feed(killed);

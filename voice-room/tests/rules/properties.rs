@@ -5,7 +5,7 @@ use proptest::{prelude::*, sample::select, test_runner::RngSeed};
 use voice_room::{
     Incarnation, Input, Rules, State, Version,
     config::Mode,
-    input::{Ask, ClientAct, ClientFact, Counts, Credential, ReplyId, StepResult, Traffic},
+    input::{Ask, ClientAct, ClientFact, Counts, Credential, Order, ReplyId, StepResult, Traffic},
     timeline::{Actor, Step},
 };
 
@@ -249,12 +249,13 @@ fn perform(lab: &mut Lab, action: Action) {
                 Some(until) => drop(lab.maintenance.insert(room.clone(), until)),
                 None => drop(lab.maintenance.remove(&room)),
             }
-            lab.feed(Input::Maintenance {
+            let order = Order {
                 room,
                 until,
                 reason: "x".into(),
                 actor: OPERATOR,
-            });
+            };
+            lab.feed(Input::Maintenance(order, None));
         }
         Action::KillSwitch(on) => {
             lab.killed = on;

@@ -98,6 +98,7 @@ fn a_trip_the_store_has_is_not_stored_again() {
     let (intent, _) = trip();
     let record = intent.change.record.clone();
     let found = Restored {
+        maintenance: Vec::new(),
         rooms: vec![record],
         isolations: vec![isolation(&intent)],
         intents: vec![intent.clone()],
@@ -365,6 +366,7 @@ fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
             _ => None,
         });
         let found = Restored {
+            maintenance: Vec::new(),
             intents: intents.collect(),
             isolations: vec![Isolation {
                 room: room("r"),
@@ -416,6 +418,7 @@ fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restar
         ..block(&intent)
     };
     let stored_before_it_moved = Restored {
+        maintenance: Vec::new(),
         rooms: vec![expired],
         isolations: vec![isolation(&intent)],
         intents: vec![intent],
@@ -435,6 +438,7 @@ fn a_cut_rooms_ports_are_those_it_has_in_the_kernel_whatever_older_records_say()
         ..before
     };
     let (w, _) = begin(Restored {
+        maintenance: Vec::new(),
         rooms: vec![older, intent.change.record.clone()],
         isolations: vec![isolation(&intent)],
         intents: vec![intent.clone()],

@@ -104,6 +104,8 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
     let kind = |c: &Command| match c {
         Command::Journal(_) => "journal",
         Command::Forget { .. } => "forget",
+        Command::KeepMaintenance { .. } => "keep_maintenance",
+        Command::ForgetMaintenance { .. } => "forget_maintenance",
         Command::Bind { .. } => "bind",
         Command::Unbind { .. } => "unbind",
         Command::Arm { shadow: false, .. } => "arm",

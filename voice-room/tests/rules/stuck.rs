@@ -4,6 +4,7 @@ use crate::world::*;
 use voice_room::{
     Command, Input, Rules, State,
     config::Mode,
+    input::Order,
     timeline::{Hold, Progress, Rule, What},
 };
 
@@ -162,12 +163,13 @@ fn a_room_on_the_never_cut_list_is_never_cut_and_an_operator_is_told() {
 fn maintain(w: &mut World, name: Option<&str>, seconds: Option<u64>) {
     let until = seconds.map(|s| w.now.mono + secs(s));
     let reason = "upgrade".to_string();
-    w.feed(Input::Maintenance {
+    let order = Order {
         room: name.map(room),
         until,
         reason,
         actor: OPERATOR,
-    });
+    };
+    w.feed(Input::Maintenance(order, None));
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn maintenance_of_one_room_holds_that_room_until_it_ends() {
 #[test]
 fn maintenance_of_all_holds_all_and_can_be_ended() {
     let mut w = World::live(Rules::default(), &["a", "b"]);
-    maintain(&mut w, None, Some(100_000));
+    maintain(&mut w, None, Some(80_000));
     w.silence_rtp();
     w.omit("a");
     w.omit("b");

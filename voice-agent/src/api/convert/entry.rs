@@ -2,8 +2,8 @@
 
 use super::{evidence, name, time};
 use crate::proto::admin::{
-    Acknowledged, Entry, FirstDrop, Held, HostChanged, Lifted, PortShared, PortsChanged, Recovered,
-    StepEnded, Transition, Trip, Warning, WouldTrip, entry,
+    Acknowledged, Entry, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, PortShared, PortsChanged,
+    Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
 };
 use std::time::Duration;
 use voice_room::{StateChangeEvent, timeline, timeline::What};
@@ -58,6 +58,17 @@ fn what(w: &What) -> entry::What {
         What::PortShared { port, other } => entry::What::PortShared(PortShared {
             port: port.0.into(),
             other_room: other.to_string(),
+        }),
+        What::Maintenance {
+            until,
+            every_room,
+            reason,
+            actor,
+        } => entry::What::Maintenance(MaintenanceChanged {
+            until: until.map(time),
+            every_room: *every_room,
+            reason: reason.clone(),
+            actor: actor.to_string(),
         }),
         What::Host { host } => entry::What::Host(HostChanged {
             host: host.to_string(),

@@ -1,6 +1,6 @@
 //! Rooms, and the figures over all of them.
 
-use super::{millis, name, time, witness};
+use super::{maintenance, millis, name, time, witness};
 use crate::proto::admin::{BlockInfo, BlockStep, Room, RoomCounts};
 use voice_room::{
     State, Wall,
@@ -34,6 +34,7 @@ pub fn room(v: &RoomView, now: Wall) -> Room {
         would_drop_packets: v.would_drop,
         block: v.block.as_ref().map(block),
         unstored_changes: v.unstored,
+        maintenance: v.maintenance.as_ref().map(|m| maintenance(m, now)),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::evidence::evidence;
 use crate::{
     cli::{output::Tone, text},
-    proto::admin::{FirstDrop, Lifted, StepEnded, Transition, Trip, entry::What},
+    proto::admin::{FirstDrop, Lifted, MaintenanceChanged, StepEnded, Transition, Trip, entry::What},
 };
 
 /// What an entry says, most important first, and the tone of its first line.
@@ -52,6 +52,7 @@ pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
                 ],
             )
         }
+        What::Maintenance(m) => (Some(Tone::Look), maintenance(m)),
         What::Host(h) => (None, vec![format!("The host is {}.", h.host)]),
     }
 }
@@ -128,6 +129,16 @@ fn lifted(l: &Lifted) -> String {
         Some(n) => format!("{} dropped in all", text::many(n, "packet")),
     };
     format!("The cut is over: {}; {dropped}.", l.reason.trim_end_matches('.'))
+}
+
+fn maintenance(m: &MaintenanceChanged) -> Vec<String> {
+    let of = if m.every_room { "every room" } else { "this room" };
+    let first = match m.until.as_ref() {
+        None => format!("Maintenance of {of} is over."),
+        until => format!("Maintenance of {of} until {}: no trip.", text::moment(until)),
+    };
+    let (actor, reason) = (&m.actor, m.reason.trim_end_matches('.'));
+    vec![first, format!("By {actor}: {reason}.")]
 }
 
 fn rule(name: &str) -> &str {

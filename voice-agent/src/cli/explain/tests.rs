@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::proto::admin::{
-    Acknowledged, Evidence, FirstDrop, Held, Lifted, PortShared, StepEnded, Time, Transition, Trip, Witness,
-    entry::What,
+    Acknowledged, Evidence, FirstDrop, Held, Lifted, MaintenanceChanged, PortShared, StepEnded, Time,
+    Transition, Trip, Witness, entry::What,
 };
 
 fn at(clock: &str, what: What) -> Entry {
@@ -193,4 +193,38 @@ fn nothing_recorded_is_said_in_words_and_no_line_is_longer_than_the_screen() {
     };
     let story = told(vec![at("03:00:00.000", What::Lifted(long))]);
     assert!(story.lines().all(|l| l.chars().count() <= 100), "{story}");
+}
+
+#[test]
+fn maintenance_is_told_with_its_end_who_and_why() {
+    let on = MaintenanceChanged {
+        until: Some(Time {
+            rfc3339: "2026-11-22T03:16:31.500Z".into(),
+            unix_ms: 0,
+        }),
+        every_room: true,
+        reason: "kernel upgrade.".into(),
+        actor: "operator uid=0".into(),
+    };
+    let off = MaintenanceChanged {
+        until: None,
+        every_room: false,
+        reason: "its time is over".into(),
+        actor: "agent".into(),
+    };
+    let entries = vec![
+        at("03:11:31.500", What::Maintenance(on)),
+        at("03:16:31.500", What::Maintenance(off)),
+    ];
+    let story = told(entries);
+    let lines: Vec<&str> = story.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "  03:11:31.500  Maintenance of every room until 2026-11-22T03:16:31.500Z: no trip.",
+            "                By operator uid=0: kernel upgrade.",
+            "  03:16:31.500  Maintenance of this room is over.",
+            "                By agent: its time is over.",
+        ]
+    );
 }

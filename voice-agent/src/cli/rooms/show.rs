@@ -3,6 +3,7 @@
 use super::state_tone;
 use crate::{
     cli::{
+        maintenance,
         output::{Output, Tone},
         text,
     },
@@ -48,6 +49,9 @@ pub(super) fn show(room: &Room, out: Output) -> String {
     if let Some(hold) = &room.held {
         let held = format!("stuck, yet not cut: {}", hold.replace('_', " "));
         lines.add("held", &out.tone(Tone::Look, &held));
+    }
+    if let Some(m) = &room.maintenance {
+        lines.add("maintained", &out.tone(Tone::Look, &maintenance::line(m)));
     }
     if room.would_trip {
         lines.add("shadow", &out.tone(Tone::Look, "would have been cut"));

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
-use voice_room::{Entry, RoomId, Wall, input::Intent};
+use voice_room::{Entry, Maintenance, RoomId, Wall, input::Intent};
 
 /// Entries kept of a room.
 pub(super) const ENTRIES_KEPT: usize = 2_000;
@@ -28,10 +28,14 @@ const COUNTED: usize = 65_536;
 /// What follows the room id and its NUL in an entry's key: run, number within the run, wall clock.
 const KEY_TAIL: usize = 4 + 8 + 8;
 
-/// intents: by room id. timeline: by room id, NUL, position and time. meta: `epoch`, `run`.
+/// The key of the maintenance of every room; no room id has this character.
+const EVERY_ROOM: &[u8] = b"*";
+
+/// intents: by room id. maintenance: by room id, or [`EVERY_ROOM`]. timeline: by room id, NUL, position and time. meta: `epoch`, `run`.
 pub(super) struct JournalTables {
     db: Database,
     pub(super) intents: Keyspace,
+    pub(super) maintenance: Keyspace,
     pub(super) timeline: Keyspace,
     pub(super) meta: Keyspace,
     /// Which opening of the journal this is: entries of a later one sort behind, whatever the clock says.
@@ -56,6 +60,7 @@ impl Tables for JournalTables {
         disk::insert_one(&meta, b"run", &run)?;
         Ok(JournalTables {
             intents: disk::table(&db, "intents")?,
+            maintenance: disk::table(&db, "maintenance")?,
             timeline: disk::table(&db, "timeline")?,
             meta,
             db,
@@ -82,12 +87,29 @@ impl JournalTables {
         self.intents.remove(room.as_bytes()).map_err(|e| unwritable(&e))
     }
 
+    pub(super) fn maintain(&self, notice: &Maintenance) -> Result<(), StoreError> {
+        disk::insert_one(&self.maintenance, maintained(notice.room.as_ref()), notice)
+    }
+
+    pub(super) fn end_maintenance(&self, room: Option<&RoomId>) -> Result<(), StoreError> {
+        self.maintenance
+            .remove(maintained(room))
+            .map_err(|e| unwritable(&e))
+    }
+
     pub(super) fn intents(&self) -> Result<Journalled, StoreError> {
         let mut found = Journalled::default();
         for pair in self.intents.iter() {
             let (key, value) = pair.into_inner().map_err(|e| unreadable(&e))?;
             match disk::decode(&self.intents, &key, &value, Counter::JournalForeign) {
                 Ok(intent) => found.intents.push(intent),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        for pair in self.maintenance.iter() {
+            let (key, value) = pair.into_inner().map_err(|e| unreadable(&e))?;
+            match disk::decode(&self.maintenance, &key, &value, Counter::JournalForeign) {
+                Ok(notice) => found.maintenance.push(notice),
                 Err(error) => found.damaged.push(error),
             }
         }
@@ -183,6 +205,10 @@ impl JournalTables {
         batch.commit().map_err(|e| unwritable(&e))?;
         Ok(removed)
     }
+}
+
+fn maintained(room: Option<&RoomId>) -> &[u8] {
+    room.map_or(EVERY_ROOM, |room| room.as_bytes())
 }
 
 /// No room id holds a NUL: no room's keys begin with another's.

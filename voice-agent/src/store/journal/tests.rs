@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use voice_room::{Entry, Incarnation, Mono, Port, RoomId, Wall, input::Intent, timeline::What};
+use voice_room::{
+    Entry, Incarnation, Maintenance, Mono, Port, RoomId, Wall,
+    input::Intent,
+    timeline::{Actor, What},
+};
 
 fn journal() -> (JournalHandle, TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -60,6 +64,34 @@ async fn an_intent_is_kept_over_a_restart_until_it_is_forgotten() {
         (found.intents, found.damaged),
         (vec![intent("a"), intent("b")], vec![])
     );
+}
+
+#[tokio::test]
+async fn maintenance_is_kept_over_a_restart_until_it_is_ended_each_room_and_every_room_apart() {
+    let notice = |name: Option<&str>, until| Maintenance {
+        room: name.map(room),
+        reason: "upgrade".into(),
+        actor: Actor::Operator { uid: Some(0) },
+        since: Wall(1),
+        until: Wall(until),
+    };
+    let (journal, dir) = journal();
+    for kept in [
+        notice(None, 5),
+        notice(Some("a"), 6),
+        notice(Some("b"), 7),
+        notice(Some("a"), 8),
+    ] {
+        journal.maintain(kept).await.unwrap();
+    }
+    journal.end_maintenance(Some(room("b"))).await.unwrap();
+    journal.close().await.unwrap();
+    let journal = JournalHandle::open(dir.path()).unwrap();
+    let found = journal.intents().await.unwrap();
+    assert_eq!(found.maintenance, [notice(None, 5), notice(Some("a"), 8)]);
+    journal.end_maintenance(None).await.unwrap();
+    let found = journal.intents().await.unwrap();
+    assert_eq!(found.maintenance, [notice(Some("a"), 8)]);
 }
 
 #[tokio::test]

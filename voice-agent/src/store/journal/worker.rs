@@ -45,6 +45,10 @@ fn work(disk: &mut Disk<JournalTables>, job: Job) -> ControlFlow<Answer<()>> {
         Job::Put(intents, answer) => tell(answer, disk.with(|tables| tables.put(&intents))),
         Job::Forget(room, answer) => tell(answer, disk.with(|tables| tables.forget(&room))),
         Job::Intents(answer) => tell(answer, disk.with(|tables| tables.intents())),
+        Job::Maintain(notice, answer) => tell(answer, disk.with(|tables| tables.maintain(&notice))),
+        Job::EndMaintenance(room, answer) => {
+            tell(answer, disk.with(|tables| tables.end_maintenance(room.as_ref())));
+        }
         Job::Append(entries, answer) => {
             tell(answer, disk.with(|tables| tables.append(&entries)));
             // Nobody waits for this.
