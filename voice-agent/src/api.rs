@@ -2,6 +2,7 @@
 //! goes into the audit log. What the answers look like is in `api/convert.rs`, the socket file in `api/socket.rs`.
 
 pub mod convert;
+mod events;
 mod maintenance;
 mod ops;
 pub(crate) use ops::REASON;
@@ -88,6 +89,7 @@ pub async fn serve(
         handle,
         sessions,
         about,
+        readers: events::Readers::new(shutdown.clone()),
     };
     let serving = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(CALLS_AT_ONCE)

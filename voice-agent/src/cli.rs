@@ -6,6 +6,7 @@ pub mod args;
 mod client;
 mod config;
 mod doctor;
+mod events;
 mod explain;
 mod failure;
 mod kernel;
@@ -27,7 +28,8 @@ pub use failure::{Code, Failure};
 use args::{ConfigCommand, KernelCommand};
 use output::Output;
 
-/// Does what the arguments say. What is returned goes to stdout; notes and warnings have gone to stderr.
+/// Does what the arguments say. What is returned goes to stdout; notes and warnings have gone to stderr, and
+/// events, which may have no end, to stdout as they came.
 pub fn execute(cli: &Cli) -> Result<String, Failure> {
     let out = Output::new(cli.global.json, cli.global.no_color);
     if let Command::Config { command } = &cli.command {
@@ -61,6 +63,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
             Command::Show { room } => rooms::show(&paths, out, room).await,
             Command::Explain { room } => explain::explain(&paths, out, room).await,
+            Command::Events { room, follow, since } => {
+                events::events(&paths, cli.global.json, room.as_ref(), *since, *follow).await
+            }
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
             Command::Release { room, reason, .. } => act::release(&paths, out, room.as_ref(), reason).await,
             Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, out, *turn).await,

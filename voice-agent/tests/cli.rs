@@ -17,7 +17,10 @@ use voice_agent::{
     lock::AgentLock,
     session::Sessions,
 };
-use voice_room::{Epoch, NodeName, Rejected, Wall, config::Mode};
+use voice_room::{
+    Epoch, EventType, Incarnation, NodeName, OpId, Rejected, RoomId, State, StateChangeEvent, Version, Wall,
+    config::Mode, timeline::Actor,
+};
 
 /// A directory in which an agent could live, with a configuration that points there.
 fn nowhere() -> TempDir {
@@ -67,6 +70,7 @@ fn without_an_agent_every_command_that_needs_one_says_so_in_one_line_and_exits_3
         &["release", "--all"],
         &["kernel", "status"],
         &["maintenance", "list"],
+        &["events", "--follow"],
     ] {
         let out = voice_agent(dir.path(), args);
         assert_eq!(exit(&out), 3, "{args:?}: {}", stderr(&out));
@@ -341,6 +345,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
                 Message::Query(Query::Maintain { to, .. }) => {
                     drop(to.send(Err(Rejected::Limit("too many".into()).into())));
                 }
+                Message::Query(Query::Events { after, to, .. }) => drop(to.send(Ok(stored(after)))),
                 Message::Query(Query::Kernel(to)) => drop(to.send(KernelStatus::default())),
                 Message::Query(Query::KillSwitch(_, _, to)) => drop(to.send(Err("the map is gone".into()))),
                 Message::Request(request, to) => drop(to.send(Err(Rejected::UnknownRoom(request.room)))),
@@ -351,6 +356,93 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
     tokio::select! {
         served = api::serve(socket, handle, sessions, about, shutdown) => served.unwrap(),
         () = driver => {}
+    }
+}
+
+/// Two events, at positions 3 and 4.
+fn stored(after: Option<u64>) -> Vec<(u64, StateChangeEvent)> {
+    let event = |room: &str| StateChangeEvent {
+        room: RoomId::new(room).unwrap(),
+        incarnation: Incarnation(1),
+        event_type: EventType::Stuck,
+        old_state: Some(State::Liveing),
+        new_state: State::Expired,
+        version: Version(2),
+        epoch: Epoch::default(),
+        op_id: OpId::new("op").unwrap(),
+        actor: Actor::Agent,
+        reason: "stuck".into(),
+        trace_id: None,
+        timestamp: Wall(0),
+    };
+    let events = [(3, event("a")), (4, event("b"))];
+    events
+        .into_iter()
+        .filter(|(position, _)| Some(*position) > after)
+        .collect()
+}
+
+#[test]
+fn events_are_a_line_or_an_object_each_from_a_position_on_and_of_one_room() {
+    let dir = nowhere();
+    let _agent = Played::start(dir.path());
+    let all = voice_agent(dir.path(), &["events"]);
+    let a = "3  1970-01-01T00:00:00.000Z  a  LIVEING -> EXPIRED  STUCK by agent: stuck\n";
+    let b = "4  1970-01-01T00:00:00.000Z  b  LIVEING -> EXPIRED  STUCK by agent: stuck\n";
+    assert_eq!(
+        (exit(&all), stdout(&all)),
+        (0, format!("{a}{b}")),
+        "{}",
+        stderr(&all)
+    );
+    assert_eq!(stdout(&voice_agent(dir.path(), &["events", "--since", "3"])), b);
+    assert_eq!(stdout(&voice_agent(dir.path(), &["events", "a"])), a);
+    let json = stdout(&voice_agent(dir.path(), &["events", "--json"]));
+    let objects: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(objects.len(), 2);
+    assert_eq!(objects[1]["position"], 4);
+    assert_eq!(objects[1]["transition"]["new_state"], "EXPIRED");
+}
+
+#[test]
+fn following_ends_quietly_when_interrupted_and_when_nobody_reads_any_more() {
+    use std::io::{BufRead, BufReader, Read};
+    let dir = nowhere();
+    let _agent = Played::start(dir.path());
+    for interrupt in [true, false] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_voice-agent"));
+        command.arg("--config").arg(dir.path().join("config.toml"));
+        command.args(["events", "--follow"]);
+        let (out, err) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = command.stdout(out).stderr(err).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        for _ in 0..2 {
+            lines.read_line(&mut String::new()).unwrap();
+        }
+        let kept = interrupt.then_some(lines);
+        if interrupt {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("it follows on; interrupted: {interrupt}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(
+            (status.code(), said.as_str()),
+            (Some(0), ""),
+            "interrupted: {interrupt}"
+        );
+        drop(kept);
     }
 }
 

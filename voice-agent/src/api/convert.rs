@@ -5,7 +5,7 @@ mod kernel;
 mod peer;
 mod room;
 
-pub use entry::entry;
+pub use entry::{entry, event};
 pub use kernel::kernel;
 pub use peer::peer;
 pub use room::{counts, room};

@@ -1,6 +1,9 @@
 //! The calls: each checks what it was given, asks the driver, and turns the answer into a message or a status.
 
-use super::{ANSWER_WITHIN, About, convert};
+use super::{
+    ANSWER_WITHIN, About, convert,
+    events::{Events, Readers},
+};
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
@@ -28,10 +31,22 @@ pub(super) struct Ops {
     pub(super) handle: Handle,
     pub(super) sessions: Sessions,
     pub(super) about: About,
+    pub(super) readers: Readers,
 }
 
 #[tonic::async_trait]
 impl Admin for Ops {
+    type EventsStream = Events;
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<Events> {
+        let wanted = request.get_ref();
+        let room = wanted.room.as_deref().map(room_id).transpose()?;
+        let events = self
+            .readers
+            .read(self.handle.clone(), room, wanted.since, wanted.follow)?;
+        Ok(Response::new(events))
+    }
+
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         let rooms = asked(self.handle.rooms()).await?;
         let kernel = asked(self.handle.kernel()).await?;

@@ -545,3 +545,118 @@ async fn a_driver_that_has_ended_is_said_as_such() {
     );
     served.stop().await;
 }
+
+fn event(room: &str, version: u64) -> voice_room::StateChangeEvent {
+    voice_room::StateChangeEvent {
+        room: RoomId::new(room).unwrap(),
+        incarnation: Incarnation(1),
+        event_type: voice_room::EventType::Stuck,
+        old_state: Some(State::Liveing),
+        new_state: State::Expired,
+        version: Version(version),
+        epoch: Epoch { era: 0, revision: 7 },
+        op_id: voice_room::OpId::new("op").unwrap(),
+        actor: Actor::Agent,
+        reason: "stuck".into(),
+        trace_id: None,
+        timestamp: convert::now(),
+    }
+}
+
+/// Answers the next question for events, and says after which position it was.
+async fn answer_events(
+    driver: &mut mpsc::Receiver<Message>,
+    events: Vec<(u64, voice_room::StateChangeEvent)>,
+) -> Option<u64> {
+    let Some(Message::Query(Query::Events { after, limit, to })) = driver.recv().await else {
+        panic!("expected a question for events")
+    };
+    assert!(events.len() <= limit);
+    // A reader that went away hears nothing.
+    drop(to.send(Ok(events)));
+    after
+}
+
+fn wanted(room: Option<&str>, since: Option<u64>, follow: bool) -> pb::EventsRequest {
+    let room = room.map(Into::into);
+    pb::EventsRequest { room, since, follow }
+}
+
+#[tokio::test]
+async fn events_come_in_order_page_by_page_of_one_room_and_end_with_the_last() {
+    let (mut served, mut client) = Served::start().await;
+    let mut stream = client
+        .events(wanted(Some("a"), Some(4), false))
+        .await
+        .unwrap()
+        .into_inner();
+    let page = vec![(5, event("a", 1)), (6, event("b", 1)), (8, event("a", 2))];
+    assert_eq!(answer_events(&mut served.driver, page).await, Some(4));
+    for (position, version) in [(5, 1), (8, 2)] {
+        let event = stream.message().await.unwrap().unwrap();
+        assert_eq!(
+            (event.position, event.transition.unwrap().version),
+            (position, version)
+        );
+    }
+    assert_eq!(answer_events(&mut served.driver, Vec::new()).await, Some(8));
+    assert!(stream.message().await.unwrap().is_none());
+    let refused = client.events(wanted(Some("a/b"), None, false)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_gets_what_comes_later_and_is_told_when_the_agent_stops() {
+    let (mut served, mut client) = Served::start().await;
+    let mut stream = client
+        .events(wanted(None, None, true))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer_events(&mut served.driver, Vec::new()).await, None);
+    let later = vec![(1, event("a", 1))];
+    assert_eq!(answer_events(&mut served.driver, later).await, None);
+    assert_eq!(stream.message().await.unwrap().unwrap().position, 1);
+    served.shutdown.cancel();
+    let end = stream.message().await.unwrap_err();
+    assert_eq!(
+        (end.code(), end.message()),
+        (Code::Unavailable, "the agent is shutting down")
+    );
+    drop((stream, client));
+    served.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_cut_off_and_not_buffered_for_ever() {
+    let (mut served, mut client) = Served::start().await;
+    let mut stream = client
+        .events(wanted(None, None, true))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut given = 0;
+    let begin = tokio::time::Instant::now();
+    // Until nobody asks for more. The clock stands still while there is something to do.
+    while tokio::time::timeout(events::SLOW * 2, async {
+        let page = (given + 1..=given + events::PAGE as u64).map(|n| (n, event("a", n)));
+        answer_events(&mut served.driver, page.collect()).await;
+    })
+    .await
+    .is_ok()
+    {
+        given += events::PAGE as u64;
+        assert!(given < 100_000, "it is buffered for ever");
+    }
+    assert!(begin.elapsed() >= events::SLOW);
+    let end = loop {
+        match stream.message().await {
+            Ok(event) => assert!(event.is_some(), "an end without a word"),
+            Err(end) => break end,
+        }
+    };
+    assert_eq!(end.code(), Code::ResourceExhausted, "{end}");
+    drop((stream, client));
+    served.stop().await;
+}

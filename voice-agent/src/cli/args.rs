@@ -77,6 +77,17 @@ pub enum Command {
         /// The room
         room: RoomId,
     },
+    /// Print the changes of state in order, a line or (with --json) an object each
+    Events {
+        /// Only of this room
+        room: Option<RoomId>,
+        /// Go on with new ones until interrupted
+        #[arg(long)]
+        follow: bool,
+        /// Only those after this position, the first column [default: from the oldest one kept]
+        #[arg(long, value_name = "POSITION")]
+        since: Option<u64>,
+    },
     /// Cut a room now: drop its media, push STATE_EXPIRED, refuse rejoins
     Block {
         /// The room

@@ -68,6 +68,17 @@ impl Agent {
     }
 }
 
+/// The next of a stream that has an end; `None` at it.
+pub(super) async fn received<T>(
+    paths: &Paths,
+    next: impl Future<Output = Result<Option<T>, Status>>,
+) -> Result<Option<T>, Failure> {
+    match timeout(PATIENCE, next).await {
+        Ok(next) => next.map_err(|status| refused(&status)),
+        Err(_) => Err(silent(&paths.run.join(api::SOCKET))),
+    }
+}
+
 /// Does one call: connects, asks, waits.
 macro_rules! call {
     ($paths:expr, $method:ident($request:expr)) => {
@@ -115,7 +126,7 @@ fn silent(socket: &Path) -> Failure {
     Failure::new(Code::AgentSilent, message)
 }
 
-fn refused(status: &Status) -> Failure {
+pub(super) fn refused(status: &Status) -> Failure {
     let code = match status.code() {
         tonic::Code::NotFound => Code::NoSuchRoom,
         tonic::Code::InvalidArgument => Code::Usage,

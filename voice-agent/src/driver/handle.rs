@@ -5,7 +5,7 @@ use crate::{kernel::KernelStatus, store::StoreError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use voice_room::{
-    Entry, Input, Isolation, Maintenance, Rejected, RoomId,
+    Entry, Input, Isolation, Maintenance, Rejected, RoomId, StateChangeEvent,
     command::Accepted,
     core::RoomView,
     input::{ClientFact, Request},
@@ -33,6 +33,11 @@ pub enum Query {
     Room(RoomId, oneshot::Sender<Option<RoomView>>),
     CheckJoin(RoomId, oneshot::Sender<JoinAnswer>),
     Isolations(oneshot::Sender<Vec<Isolation>>),
+    Events {
+        after: Option<u64>,
+        limit: usize,
+        to: oneshot::Sender<Result<Vec<(u64, StateChangeEvent)>, StoreError>>,
+    },
     Explain(RoomId, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
     Kernel(oneshot::Sender<KernelStatus>),
     Figures(oneshot::Sender<Box<Figures>>),
@@ -127,6 +132,16 @@ impl Handle {
     /// The recorded evidence of a room, oldest first.
     pub async fn explain(&self, room: RoomId) -> Result<Result<Vec<Entry>, StoreError>, Stopped> {
         self.ask(|tx| Message::Query(Query::Explain(room, tx))).await
+    }
+
+    /// Stored changes of state after this position, in order, at most `limit`, each with its position.
+    pub async fn events(
+        &self,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Result<Vec<(u64, StateChangeEvent)>, StoreError>, Stopped> {
+        self.ask(|to| Message::Query(Query::Events { after, limit, to }))
+            .await
     }
 
     /// The state of the kernel side.

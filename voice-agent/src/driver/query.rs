@@ -30,6 +30,11 @@ impl Driver {
                     authoritative: self.store_answers,
                 }));
             }
+            Query::Events { after, limit, to } => {
+                let store = self.store.clone();
+                self.tasks
+                    .spawn(async move { drop(to.send(store.events(after, limit).await)) });
+            }
             Query::Explain(room, to) => {
                 let journal = self.journal.clone();
                 self.tasks

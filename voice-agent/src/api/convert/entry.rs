@@ -2,8 +2,8 @@
 
 use super::{evidence, name, time};
 use crate::proto::admin::{
-    Acknowledged, Entry, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, PortShared, PortsChanged,
-    Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
+    Acknowledged, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, PortShared,
+    PortsChanged, Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
 };
 use std::time::Duration;
 use voice_room::{StateChangeEvent, timeline, timeline::What};
@@ -14,6 +14,17 @@ pub fn entry(e: &timeline::Entry) -> Entry {
         incarnation: e.incarnation.0,
         at: Some(time(e.at)),
         what: Some(what(&e.what)),
+    }
+}
+
+/// One stored change of state.
+pub fn event(position: u64, e: &StateChangeEvent) -> Event {
+    Event {
+        position,
+        at: Some(time(e.timestamp)),
+        room: e.room.to_string(),
+        incarnation: e.incarnation.0,
+        transition: Some(transition(e)),
     }
 }
 
