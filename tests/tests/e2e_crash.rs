@@ -57,6 +57,17 @@ fn sigterm_ends_the_agent_with_its_blocks_in_force_and_its_state_kept() {
 }
 
 #[test]
+fn a_room_that_fails_while_the_agent_is_away_is_cut_by_the_next_one() {
+    let mut stage = stage();
+    stage.agent.kill().unwrap();
+    stage.alpha.room.fail();
+    stage.agent.run().unwrap();
+    let cut = stage.wait_cut(ALPHA, stage.patience());
+    stage.assert_alpha_cut_since(&cut);
+    stage.assert_beta_lost_nothing();
+}
+
+#[test]
 fn an_agent_that_lost_its_state_lifts_the_block_it_cannot_explain_and_adopts_the_room() {
     let mut stage = stage();
     let cut = stage.block(ALPHA, 60);

@@ -43,7 +43,7 @@ use tokio::io::unix::AsyncFd;
 use voice_common::{RoomCounts, RoomInfo};
 use voice_room::{
     Incarnation, Mono, Port, RoomId,
-    input::{FoundBlock, Traffic},
+    input::{FoundBinding, FoundBlock, Traffic},
 };
 
 /// The loaded programs and their maps. Owned by the driver; every method is quick (no attach, no netlink on the
@@ -76,6 +76,8 @@ pub fn before_dropping_privileges() {
 pub struct Found {
     /// Blocks in force in adopted maps; they stay in force. With `released`: the CLI lifted it.
     pub blocks: Vec<FoundBlock>,
+    /// Ports bound in adopted maps, of every room with a slot.
+    pub bindings: Vec<FoundBinding>,
     /// In words, for the log: pins adopted, replaced, repaired.
     pub report: Vec<String>,
 }

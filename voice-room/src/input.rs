@@ -307,6 +307,19 @@ pub struct Restored {
     pub intents: Vec<Intent>,
     /// Blocks found armed in the pinned maps.
     pub blocks: Vec<FoundBlock>,
+    /// Ports bound in the pinned maps, of every room with a slot there.
+    pub bindings: Vec<FoundBinding>,
+}
+
+/// Ports found bound in the pinned maps. Records hold the ports of a room's last change of state only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBinding {
+    /// The room.
+    pub room: RoomId,
+    /// The life they were bound for.
+    pub incarnation: Incarnation,
+    /// All its ports there.
+    pub ports: Vec<Port>,
 }
 
 /// A block found armed in the pinned maps.

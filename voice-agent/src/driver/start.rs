@@ -173,6 +173,7 @@ async fn restored(stored: Stored, journal: &JournalHandle, found: kernel::Found)
         maintenance: journalled.maintenance,
         intents: journalled.intents,
         blocks: found.blocks,
+        bindings: found.bindings,
     })
 }
 

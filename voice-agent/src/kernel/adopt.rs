@@ -8,7 +8,10 @@ use super::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use voice_common::{RoomEntry, RoomInfo, abi};
-use voice_room::{Incarnation, Mono, Port, RoomId, input::FoundBlock};
+use voice_room::{
+    Incarnation, Mono, Port, RoomId,
+    input::{FoundBinding, FoundBlock},
+};
 
 /// Reads the slot table back. Slots whose verdict is in force but whose room cannot be told go to the second result:
 /// they rest until their deadline.
@@ -30,12 +33,17 @@ pub(super) fn adopt(
         let bound = ports.get(&slot).cloned().unwrap_or_default();
         match owner(&info, &entry).filter(|(room, _)| slots.find(room).is_none()) {
             Some((room, life)) => {
-                let ports = bound.iter().copied().map(Port).collect();
-                let verdict = block(&room, life, ports, &entry, now, found);
+                let ports: Vec<Port> = bound.iter().copied().map(Port).collect();
+                let verdict = block(&room, life, ports.clone(), &entry, now, found);
                 if verdict.is_none() && bound.is_empty() {
                     slots.vacate(slot);
                     continue;
                 }
+                found.bindings.push(FoundBinding {
+                    room: room.clone(),
+                    incarnation: life,
+                    ports,
+                });
                 let mut taken = Slot::new(&room, life, entry.generation);
                 taken.verdict = verdict;
                 taken.adopted = true;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Command, EventType, Isolation, Mono, Now, RoomId, RoomRecord, State, StateChangeEvent,
-    input::{Ask, FoundBlock, Intent, Request, Restored},
+    input::{Ask, FoundBinding, FoundBlock, Intent, Request, Restored},
     record::{Change, IsolationChange},
     state::allows,
     timeline::{Actor, Progress, Step},
@@ -28,12 +28,21 @@ impl Core {
         let blocks: BTreeMap<RoomId, FoundBlock> =
             found.blocks.into_iter().map(|b| (b.room.clone(), b)).collect();
         self.restore_maintenance(now, found.maintenance);
+        let bindings: BTreeMap<RoomId, FoundBinding> =
+            found.bindings.into_iter().map(|b| (b.room.clone(), b)).collect();
         for isolation in found.isolations {
             self.restore_isolation(now, isolation);
         }
         let mut rooms = found.rooms;
-        // What the pins say of ports comes before what records say.
-        rooms.sort_by_key(|record| !blocks.contains_key(&record.room));
+        // What the pins say of ports comes before what records say: those are as old as the last change of state.
+        for record in &mut rooms {
+            let binding = bindings.get(&record.room);
+            if let Some(binding) = binding.filter(|b| b.incarnation == record.incarnation) {
+                record.ports.clone_from(&binding.ports);
+            }
+        }
+        let pinned = |id: &RoomId| blocks.contains_key(id) || bindings.contains_key(id);
+        rooms.sort_by_key(|record| !pinned(&record.room));
         for record in rooms {
             let intent = intents.remove(&record.room);
             self.restore_room(now, record, intent, &blocks);

@@ -5,7 +5,7 @@ use voice_room::{
     Change, Command, Epoch, EventType, Incarnation, Isolation, Mono, Port, RoomRecord, Rules, State, Version,
     Wall,
     core::StepState,
-    input::{Ask, FoundBlock, Intent, Restored},
+    input::{Ask, FoundBinding, FoundBlock, Intent, Restored},
     timeline::{Progress, Step},
 };
 
@@ -98,6 +98,7 @@ fn a_trip_the_store_has_is_not_stored_again() {
     let (intent, _) = trip();
     let record = intent.change.record.clone();
     let found = Restored {
+        bindings: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![record],
         isolations: vec![isolation(&intent)],
@@ -211,6 +212,32 @@ fn the_block_of_another_life_is_lifted_and_does_not_set_the_deadline() {
         .into_iter()
         .rfind(|k| ["arm", "disarm"].contains(k));
     assert_eq!((armed(&commands), last), (Some(intent.deadline), Some("arm")));
+}
+
+#[test]
+fn a_live_room_has_the_ports_of_the_pins_after_a_restart_since_its_record_may_be_older() {
+    let (_, before) = trip();
+    let record = RoomRecord {
+        ports: Vec::new(),
+        ..before
+    };
+    let binding = FoundBinding {
+        room: room("r"),
+        incarnation: record.incarnation,
+        ports: vec![Port(50_000)],
+    };
+    let old = FoundBinding {
+        incarnation: Incarnation(3),
+        ..binding.clone()
+    };
+    for (found, expected) in [(binding, vec![Port(50_000)]), (old, vec![])] {
+        let (w, _) = begin(Restored {
+            rooms: vec![record.clone()],
+            bindings: vec![found],
+            ..Restored::default()
+        });
+        assert_eq!(w.view("r").ports, expected);
+    }
 }
 
 #[test]
@@ -366,6 +393,7 @@ fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
             _ => None,
         });
         let found = Restored {
+            bindings: Vec::new(),
             maintenance: Vec::new(),
             intents: intents.collect(),
             isolations: vec![Isolation {
@@ -418,6 +446,7 @@ fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restar
         ..block(&intent)
     };
     let stored_before_it_moved = Restored {
+        bindings: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![expired],
         isolations: vec![isolation(&intent)],
@@ -438,6 +467,7 @@ fn a_cut_rooms_ports_are_those_it_has_in_the_kernel_whatever_older_records_say()
         ..before
     };
     let (w, _) = begin(Restored {
+        bindings: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![older, intent.change.record.clone()],
         isolations: vec![isolation(&intent)],
