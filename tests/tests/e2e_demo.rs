@@ -38,23 +38,49 @@ fn left_by(pid: u32) -> Vec<String> {
     names.filter(|n| n.starts_with(&mine)).collect()
 }
 
-#[test]
-fn the_demo_shows_a_cut_and_prints_its_measurements_as_the_last_line() {
-    let child = demo().arg("--json").spawn().unwrap();
+/// Runs the demo to its end; its last line and all it told. Whatever the options, nothing of the stuck room may pass the
+/// cut and nothing of the healthy one may be lost.
+fn run(options: &[&str]) -> anyhow::Result<(Value, String)> {
+    let child = demo().arg("--json").args(options).spawn()?;
     let pid = child.id();
-    let out = child.wait_with_output().unwrap();
+    let out = child.wait_with_output()?;
     let told = String::from_utf8_lossy(&out.stdout).into_owned();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{}\n{told}\n{said}", out.status);
-    let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
-    assert!(
-        last["stuck"]["sent_after_trip"].as_u64() > Some(100_000),
-        "{last}"
-    );
+    let last: Value = serde_json::from_str(told.lines().last().unwrap_or_default())?;
     assert_eq!(last["stuck"]["delivered_after_trip"], 0, "{last}");
     assert_eq!(last["healthy"]["sent"], last["healthy"]["delivered"], "{last}");
     assert_eq!(last["rejoin"]["refused"], true, "{last}");
     assert_eq!(last["lifted"]["at_deadline"], true, "{last}");
+    assert_eq!(left_by(pid), Vec::<String>::new());
+    Ok((last, told))
+}
+
+#[test]
+#[ignore = "seven minutes"]
+fn the_demo_at_real_times_cuts_for_300_seconds_and_refuses_rejoins_as_long() {
+    let (last, _) = run(&["--real-times"]).unwrap();
+    assert!(
+        last["stuck"]["sent_after_trip"].as_u64() > Some(2_500_000),
+        "{last}"
+    );
+    assert!(last["rejoin"]["retry_after_s"].as_u64() > Some(290), "{last}");
+}
+
+#[test]
+#[ignore = "a minute, and the same path as the end-to-end tests on Janus"]
+fn the_demo_shows_the_same_with_a_real_janus() {
+    let (last, _) = run(&["--janus"]).unwrap();
+    assert!(last["stuck"]["sent_after_trip"].as_u64() > Some(1_000), "{last}");
+}
+
+#[test]
+fn the_demo_shows_a_cut_and_prints_its_measurements_as_the_last_line() {
+    let (last, told) = run(&[]).unwrap();
+    assert!(
+        last["stuck"]["sent_after_trip"].as_u64() > Some(100_000),
+        "{last}"
+    );
     assert!(!told.contains('\x1b'), "colours without a terminal: {told}");
     for line in [
         "failure",
@@ -66,7 +92,6 @@ fn the_demo_shows_a_cut_and_prints_its_measurements_as_the_last_line() {
     ] {
         assert!(told.contains(line), "no {line:?} in {told}");
     }
-    assert_eq!(left_by(pid), Vec::<String>::new());
 }
 
 #[test]

@@ -43,24 +43,20 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let _log = telemetry::logs::init(&config.log)?;
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
-    drop_privileges()?;
+    // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
+    kernel::before_dropping_privileges();
+    let kept = privileges::drop_all_but_needed()?;
+    let _log = telemetry::logs::init(&config.log)?;
+    if kept == Kept::Everything {
+        tracing::warn!("this kernel, or this process, has no CAP_BPF of its own: no capability is given up");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
     runtime.block_on(agent(config))
-}
-
-/// Before the first thread is made: each inherits what is left. What takes more comes first.
-fn drop_privileges() -> anyhow::Result<()> {
-    kernel::before_dropping_privileges();
-    if privileges::drop_all_but_needed()? == Kept::Everything {
-        tracing::warn!("this kernel, or this process, has no CAP_BPF of its own: no capability is given up");
-    }
-    Ok(())
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
