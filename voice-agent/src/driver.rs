@@ -1,7 +1,7 @@
 //! The only place where core and adapters meet: event → core → command → adapter → result event.
 //!
-//! One loop on a thread of its own. It waits for nothing but its queue, its clock and (at most 20 ms) the journal of a
-//! trip's intent; everything that may block runs elsewhere and answers with an input.
+//! One loop on a thread of its own. It waits for nothing but its queue, its clock and the journal of trips' intents (20 ms
+//! at most a batch to write them, and as long to forget them); what may block runs elsewhere and answers with an input.
 
 mod clock;
 mod evidence;
