@@ -15,6 +15,7 @@ use std::{
     os::fd::AsFd,
     time::Duration,
 };
+use tokio::signal::unix::{SignalKind, signal};
 use voice_room::RoomId;
 
 /// How often a follower looks whether its own reader is still there while no event comes.
@@ -33,9 +34,10 @@ pub(super) async fn events(
         since,
         follow,
     };
+    // Before the first line is out: whoever has read it may interrupt.
+    let mut interrupted = signal(SignalKind::interrupt())
+        .map_err(|e| Failure::new(Code::Failed, format!("cannot listen for SIGINT: {e}")))?;
     let mut events = call!(paths, events(request))?;
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         let next = async {
@@ -45,7 +47,7 @@ pub(super) async fn events(
             }
         };
         let next = tokio::select! {
-            _ = &mut interrupted => return Ok(String::new()),
+            _ = interrupted.recv() => return Ok(String::new()),
             next = next => next?,
             _ = look.tick(), if follow => {
                 if nobody_reads() {
