@@ -10,7 +10,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use crate::{driver::Handle, proto::admin::admin_server::AdminServer, session::Sessions};
+use crate::{driver::Handle, proto::admin::admin_server::AdminServer};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -79,7 +79,6 @@ pub enum ApiError {
 pub async fn serve(
     path: &Path,
     handle: Handle,
-    sessions: Sessions,
     about: About,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
@@ -87,7 +86,6 @@ pub async fn serve(
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let ops = ops::Ops {
         handle,
-        sessions,
         about,
         readers: events::Readers::new(shutdown.clone()),
     };

@@ -11,11 +11,10 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use voice_agent::{
     api::{self, About},
-    config::{Config, SessionConfig},
+    config::Config,
     driver::{Handle, Message, Query},
     kernel::KernelStatus,
     lock::AgentLock,
-    session::Sessions,
 };
 use voice_room::{
     Epoch, EventType, Incarnation, NodeName, OpId, Rejected, RoomId, State, StateChangeEvent, Version, Wall,
@@ -321,14 +320,6 @@ impl Drop for Played {
 async fn play(socket: &Path, shutdown: CancellationToken) {
     let (handle, mut driver) = Handle::new(16);
     let node = NodeName::new("media-1").unwrap();
-    let session = SessionConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        insecure: false,
-        ping_every: Duration::from_secs(30),
-        pong_within: Duration::from_secs(15),
-        max_peers: 8,
-    };
-    let sessions = Sessions::new(node.clone(), Epoch::default(), 50_000..=60_000, &session);
     let about = About {
         node,
         instance: None,
@@ -347,6 +338,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
                 }
                 Message::Query(Query::Events { after, to, .. }) => drop(to.send(Ok(stored(after)))),
                 Message::Query(Query::Kernel(to)) => drop(to.send(KernelStatus::default())),
+                Message::Query(Query::Topology(_, to)) => drop(to.send(Vec::new())),
                 Message::Query(Query::KillSwitch(_, _, to)) => drop(to.send(Err("the map is gone".into()))),
                 Message::Request(request, to) => drop(to.send(Err(Rejected::UnknownRoom(request.room)))),
                 other => panic!("unexpected {other:?}"),
@@ -354,7 +346,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
         }
     };
     tokio::select! {
-        served = api::serve(socket, handle, sessions, about, shutdown) => served.unwrap(),
+        served = api::serve(socket, handle, about, shutdown) => served.unwrap(),
         () = driver => {}
     }
 }

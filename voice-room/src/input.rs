@@ -104,6 +104,22 @@ pub struct Request {
     pub reply: Option<ReplyId>,
 }
 
+impl Request {
+    /// What an operator asked for by writing to the pinned maps: who it was is not known, and nobody waits.
+    pub fn by_map(room: RoomId, ask: Ask) -> Request {
+        Request {
+            room,
+            ask,
+            actor: Actor::Operator { uid: None },
+            op_id: None,
+            incarnation: None,
+            sequence: None,
+            trace_id: None,
+            reply: None,
+        }
+    }
+}
+
 /// What a request asks for. STUCK is asked for by an operator only (`block`); the core decides its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {

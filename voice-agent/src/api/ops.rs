@@ -7,7 +7,6 @@ use super::{
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
-    session::Sessions,
 };
 use futures::{StreamExt, stream};
 use std::{future::Future, time::Duration};
@@ -29,7 +28,6 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug)]
 pub(super) struct Ops {
     pub(super) handle: Handle,
-    pub(super) sessions: Sessions,
     pub(super) about: About,
     pub(super) readers: Readers,
 }
@@ -177,7 +175,7 @@ impl Admin for Ops {
 
     async fn topology(&self, request: Request<pb::TopologyRequest>) -> Answer<pb::TopologyResponse> {
         let room = request.get_ref().room.as_deref().map(room_id).transpose()?;
-        let peers = self.sessions.topology(room.as_ref());
+        let peers = asked(self.handle.topology(room)).await?;
         let now = convert::now();
         Ok(Response::new(pb::TopologyResponse {
             peers: peers.iter().map(|p| convert::peer(p, now)).collect(),

@@ -42,22 +42,6 @@ fn about() -> About {
     }
 }
 
-fn sessions() -> Sessions {
-    let config = crate::config::SessionConfig {
-        listen: ([127, 0, 0, 1], 0).into(),
-        insecure: false,
-        ping_every: Duration::from_secs(30),
-        pong_within: Duration::from_secs(15),
-        max_peers: 8,
-    };
-    Sessions::new(
-        NodeName::new("media-1").unwrap(),
-        Epoch::default(),
-        50_000..=60_000,
-        &config,
-    )
-}
-
 impl Served {
     async fn start() -> (Served, AdminClient<Channel>) {
         let dir = tempfile::tempdir().unwrap();
@@ -65,7 +49,7 @@ impl Served {
         let shutdown = CancellationToken::new();
         let (path, end) = (dir.path().join(SOCKET), shutdown.clone());
         let at = path.clone();
-        let server = tokio::spawn(async move { serve(&at, handle, sessions(), about(), end).await });
+        let server = tokio::spawn(async move { serve(&at, handle, about(), end).await });
         let client = client(&path).await;
         let served = Served {
             dir,
@@ -416,20 +400,22 @@ async fn maintenance_without_reason_or_for_no_time_or_over_a_day_never_reaches_t
 }
 
 #[tokio::test]
-async fn topology_answers_without_the_driver_and_refuses_a_bad_room_id() {
-    let (served, mut client) = Served::start().await;
+async fn topology_asks_for_the_peers_of_the_room_meant_and_refuses_a_bad_room_id() {
+    let (mut served, mut client) = Served::start().await;
     let of = |room: Option<&str>| pb::TopologyRequest {
         room: room.map(Into::into),
     };
-    assert!(
-        client
-            .topology(of(None))
-            .await
-            .unwrap()
-            .into_inner()
-            .peers
-            .is_empty()
-    );
+    for room in [None, Some("a")] {
+        let played = async {
+            let Some(Message::Query(Query::Topology(asked, to))) = served.driver.recv().await else {
+                panic!("expected a question for the topology")
+            };
+            assert_eq!(asked.as_ref().map(RoomId::as_str), room);
+            to.send(Vec::new()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.topology(of(room)), played);
+        assert!(answer.unwrap().into_inner().peers.is_empty());
+    }
     let refused = client.topology(of(Some("a/b"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     served.stop().await;
@@ -497,14 +483,7 @@ async fn the_socket_has_mode_0660_from_the_start_and_is_gone_after_shutdown() {
 async fn a_live_agents_socket_is_not_taken_and_goes_on_answering() {
     let (mut served, mut client) = Served::start().await;
     let (handle, _queue) = Handle::new(1);
-    let second = serve(
-        &served.socket(),
-        handle,
-        sessions(),
-        about(),
-        CancellationToken::new(),
-    )
-    .await;
+    let second = serve(&served.socket(), handle, about(), CancellationToken::new()).await;
     assert!(matches!(second, Err(ApiError::InUse(_))));
     let played = async {
         let Some(Message::Query(Query::Rooms(answer))) = served.driver.recv().await else {

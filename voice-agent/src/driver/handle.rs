@@ -1,7 +1,7 @@
 //! How adapters and the admin service speak to the driver.
 
 use super::{Figures, NotMaintained};
-use crate::{kernel::KernelStatus, store::StoreError};
+use crate::{kernel::KernelStatus, session::PeerView, store::StoreError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use voice_room::{
@@ -40,6 +40,7 @@ pub enum Query {
     },
     Explain(RoomId, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
     Kernel(oneshot::Sender<KernelStatus>),
+    Topology(Option<RoomId>, oneshot::Sender<Vec<PeerView>>),
     Figures(oneshot::Sender<Box<Figures>>),
     KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
     Maintenance(oneshot::Sender<Vec<Maintenance>>),
@@ -147,6 +148,11 @@ impl Handle {
     /// The state of the kernel side.
     pub async fn kernel(&self) -> Result<KernelStatus, Stopped> {
         self.ask(|tx| Message::Query(Query::Kernel(tx))).await
+    }
+
+    /// Every connected peer, or those that serve `room`, by id.
+    pub async fn topology(&self, room: Option<RoomId>) -> Result<Vec<PeerView>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Topology(room, tx))).await
     }
 
     /// The numbers for metrics.

@@ -9,6 +9,7 @@ impl Driver {
             Query::Room(room, to) => drop(to.send(self.core.view(&room, now()))),
             Query::Isolations(to) => drop(to.send(self.core.isolations(now()))),
             Query::Kernel(to) => drop(to.send(self.kernel.status())),
+            Query::Topology(room, to) => drop(to.send(self.sessions.topology(room.as_ref()))),
             Query::Figures(to) => drop(to.send(Box::new(self.figures()))),
             Query::KillSwitch(on, actor, to) => {
                 tracing::warn!(on, %actor, "kill switch by command");

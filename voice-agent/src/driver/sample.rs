@@ -3,9 +3,8 @@
 use super::{Driver, clock::now};
 use std::time::Duration;
 use voice_room::{
-    Input, RoomId,
+    Input,
     input::{Ask, Request, Traffic},
-    timeline::Actor,
 };
 
 impl Driver {
@@ -23,7 +22,10 @@ impl Driver {
             }
         }
         for room in self.kernel.released() {
-            self.take(Input::Request(release_by_map(room)));
+            let release = Ask::Release {
+                reason: "released through the pinned maps".into(),
+            };
+            self.take(Input::Request(Request::by_map(room, release)));
         }
     }
 
@@ -72,20 +74,5 @@ impl Driver {
                 at,
             });
         }
-    }
-}
-
-fn release_by_map(room: RoomId) -> Request {
-    Request {
-        room,
-        ask: Ask::Release {
-            reason: "released through the pinned maps".into(),
-        },
-        actor: Actor::Operator { uid: None },
-        op_id: None,
-        incarnation: None,
-        sequence: None,
-        trace_id: None,
-        reply: None,
     }
 }

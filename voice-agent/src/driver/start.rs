@@ -251,9 +251,9 @@ fn start_adapters(
         mode: config.rules.mode,
         started: now().wall,
     };
-    let (admin, peers, stop_admin) = (handle.clone(), sessions.clone(), stop.clone());
+    let (admin, stop_admin) = (handle.clone(), stop.clone());
     tasks.spawn(async move {
-        api::serve(&socket, admin, peers, about, stop_admin)
+        api::serve(&socket, admin, about, stop_admin)
             .await
             .context("admin service")
     });

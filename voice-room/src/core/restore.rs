@@ -245,22 +245,8 @@ impl Core {
             let release = Ask::Release {
                 reason: "released through the pinned maps while the agent was away".into(),
             };
-            self.request(now, &by_map(id, release));
+            self.request(now, &Request::by_map(id.clone(), release));
         }
-    }
-}
-
-/// A request of the one who wrote to the pinned maps.
-pub(super) fn by_map(id: &RoomId, ask: Ask) -> Request {
-    Request {
-        room: id.clone(),
-        ask,
-        actor: Actor::Operator { uid: None },
-        op_id: None,
-        incarnation: None,
-        sequence: None,
-        trace_id: None,
-        reply: None,
     }
 }
 

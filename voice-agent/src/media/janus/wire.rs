@@ -158,6 +158,8 @@ impl Envelope {
         let data = RoomEvent::deserialize(&outer.data)?;
         let why = match data.event.as_str() {
             "joined" => return self.look().map(Some),
+            // The event of the timeout itself may come before this one or after it.
+            "left" if self.handle_id.is_none() => "it left the room, or its session timed out",
             "left" => "it left the room",
             "kicked" => "it was kicked from the room",
             "destroyed" => {

@@ -71,7 +71,7 @@ async fn one_event_and_an_array_of_events_are_queued_in_order() {
         room: RoomId::new("1").unwrap(),
         id: ClientId::new("2").unwrap(),
         handle: None,
-        why: "it left the room".into(),
+        why: "it left the room, or its session timed out".into(),
     };
     let detached = Event::Detached { handle: 5 };
     for expected in [detached.clone(), left, detached] {

@@ -75,19 +75,39 @@ fn the_recorded_timeout_ends_sessions_members_and_handles_and_the_destroy_ends_t
         over(867504832306336),
         over(1492779156771633),
         over(4639985802481869),
-        left("1001", "100101", None, "it left the room"),
+        left(
+            "1001",
+            "100101",
+            None,
+            "it left the room, or its session timed out",
+        ),
         Event::Detached {
             handle: 5382326733013231,
         },
-        left("1002", "100203", None, "it left the room"),
+        left(
+            "1002",
+            "100203",
+            None,
+            "it left the room, or its session timed out",
+        ),
         Event::Detached {
             handle: 7607178296738564,
         },
-        left("1002", "100202", None, "it left the room"),
+        left(
+            "1002",
+            "100202",
+            None,
+            "it left the room, or its session timed out",
+        ),
         Event::Detached {
             handle: 8111798885751089,
         },
-        left("1002", "100201", None, "it left the room"),
+        left(
+            "1002",
+            "100201",
+            None,
+            "it left the room, or its session timed out",
+        ),
         Event::Detached {
             handle: 3820773829730280,
         },
@@ -101,7 +121,12 @@ fn the_recorded_kick_destroy_and_leave_name_who_went_and_why() {
     let ended = recorded(sample!("events_kick_destroy_leave.jsonl")).split_off(6);
     let expected = vec![
         left("1001", "100103", None, "it was kicked from the room"),
-        left("1001", "100103", None, "it left the room"),
+        left(
+            "1001",
+            "100103",
+            None,
+            "it left the room, or its session timed out",
+        ),
         Event::RoomDestroyed(room("1002")),
         left("1001", "100101", Some(1614455181870895), "it left the room"),
         Event::SessionOver {
@@ -210,7 +235,15 @@ fn text_ids_are_taken_and_invalid_ids_are_counted_and_left_out() {
     };
     let good = event("\"lounge\"").replace("u 1", "u1");
     let found = events(good.as_bytes(), &counters).unwrap();
-    assert_eq!(found, [left("lounge", "u1", None, "it left the room")]);
+    assert_eq!(
+        found,
+        [left(
+            "lounge",
+            "u1",
+            None,
+            "it left the room, or its session timed out"
+        )]
+    );
     assert_eq!(events(event("\"a/b\"").as_bytes(), &counters).unwrap(), []);
     assert_eq!(counters.invalid_ids.load(Relaxed), 2);
 }
