@@ -2,7 +2,6 @@
 //! media comes from in `world`; what must have happened in `report`.
 
 pub mod args;
-pub mod interrupt;
 pub mod report;
 pub mod screen;
 mod story;
@@ -11,6 +10,8 @@ mod world;
 
 pub use args::Args;
 pub use report::Report;
+
+use crate::interrupt;
 
 /// Runs the demo to its end, everything cleaned up. An error says what did not happen.
 pub fn run(args: &Args) -> anyhow::Result<Report> {

@@ -1,13 +1,16 @@
-//! What the integration tests and the demo stand on: network namespaces, a private bpffs, the real agent as a
+//! What the integration tests, the demo and the benches stand on: network namespaces, a private bpffs, the real agent as a
 //! process, RTP traffic, peer simulators. No test lives here.
 
 pub mod agent;
+pub mod bench;
 pub mod bpffs;
+pub mod bytecode;
 pub mod callers;
 pub mod clock;
 pub mod demo;
 pub mod evidence;
 pub mod frame;
+pub mod interrupt;
 pub mod janus;
 pub mod netns;
 pub mod node;

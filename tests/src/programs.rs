@@ -6,7 +6,10 @@ use aya::{
     TestRun as _,
     programs::{SchedClassifier, TestRunOptions, Xdp},
 };
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    os::fd::{AsFd, BorrowedFd},
+};
 use voice_agent::{
     config::{KernelConfig, XdpPolicy},
     kernel::{
@@ -62,8 +65,16 @@ pub fn config(interfaces: &[&str], xdp: XdpPolicy) -> KernelConfig {
 impl Programs {
     /// Loads them for this kernel, or as for one with only `features`.
     pub fn load(features: Features) -> anyhow::Result<Programs> {
+        Programs::with_slots(features, SLOTS)
+    }
+
+    /// The same with room for so many rooms.
+    pub fn with_slots(features: Features, slots: u32) -> anyhow::Result<Programs> {
         let fs = BpfFs::mount()?;
-        let config = config(&[], XdpPolicy::Off);
+        let config = KernelConfig {
+            max_slots: slots,
+            ..config(&[], XdpPolicy::Off)
+        };
         let loaded = load::load(&config, &fs.path().join("v1"), features)
             .context("load the kernel programs (needs root)")?;
         Ok(Programs {
@@ -109,6 +120,16 @@ impl Programs {
             (_, Some(_)) => 15,
         };
         frame.len() >= least
+    }
+
+    /// The program of `hook`.
+    pub fn fd(&mut self, hook: Hook) -> anyhow::Result<BorrowedFd<'_>> {
+        let ebpf = &mut self.loaded.ebpf;
+        Ok(match hook {
+            Hook::Xdp => load::xdp(ebpf, self.features.xdp())?.fd()?.as_fd(),
+            Hook::TcIngress => load::tc(ebpf, TC_INGRESS)?.fd()?.as_fd(),
+            Hook::TcEgress => load::tc(ebpf, TC_EGRESS)?.fd()?.as_fd(),
+        })
     }
 
     /// Runs the program of `hook` over a frame. True: dropped.

@@ -1,6 +1,6 @@
 //! The arguments of `cargo xtask`, and their help.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The project's own commands.
 ///
@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Demo(Demo),
     /// Run the tests and print "N passed, N failed" (root; under 30 minutes from a fresh clone on two cores)
     Test(Test),
+    /// Measure, and compare with the goals (root; a release build first; exit code 1 when a goal does not hold)
+    Bench(Bench),
     /// Build the XDP and TC programs and print where the object is
     BuildEbpf,
     /// Check formatting, lints, docs, purity and dependencies; changes nothing
@@ -48,6 +50,24 @@ pub(crate) struct Demo {
     /// Leave the work folder (logs, state) behind and say where it is
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(crate) struct Bench {
+    /// The bench
+    #[arg(value_enum)]
+    pub(crate) name: BenchName,
+    /// Print the result as one JSON object, on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Every bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchName {
+    /// The kernel programs: cost per packet, time to the first drop, drop rate beside nftables (a minute)
+    Kernel,
 }
 
 /// Which tests to run.
@@ -109,6 +129,16 @@ mod tests {
         };
         assert_eq!(options, all);
         assert!(parse("xtask demo --fast").is_err());
+    }
+
+    #[test]
+    fn bench_takes_the_name_of_one_bench_and_json() {
+        let Task::Bench(options) = parse("xtask bench kernel --json").unwrap() else {
+            panic!("not the bench task");
+        };
+        assert_eq!((options.name, options.json), (BenchName::Kernel, true));
+        assert!(parse("xtask bench").is_err());
+        assert!(parse("xtask bench all").is_err());
     }
 
     #[test]

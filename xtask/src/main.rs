@@ -2,6 +2,7 @@
 //! the file of its name. Arguments are in `args`.
 
 mod args;
+mod bench;
 mod command;
 mod demo;
 mod ebpf;
@@ -39,6 +40,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Demo(options) => demo::run(&root, &progress, &options),
         Task::Test(options) => test::run(&root, &progress, &options),
+        Task::Bench(options) => bench::run(&root, &progress, options),
         Task::BuildEbpf => {
             let object = build_ebpf(&root, &progress)?;
             println!("{}", object.display());

@@ -2,7 +2,10 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use voice_tests::demo::{self, Args, Report, interrupt};
+use voice_tests::{
+    demo::{self, Args, Report},
+    interrupt,
+};
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -1,7 +1,7 @@
 //! The story, in order: two live rooms, one gets stuck, is cut, its users are refused, and the cut ends by itself.
 
 use super::{
-    Args, Report, interrupt,
+    Args, Report,
     report::{Healthy, Lifted, Rejoin, Stuck, milliseconds},
     screen::{Screen, Who},
     watch::Watch,
@@ -11,6 +11,7 @@ use crate::{
     agent::{Agent, Settings},
     clock,
     evidence::{self, Cut},
+    interrupt,
     peer::Gateway,
 };
 use anyhow::bail;

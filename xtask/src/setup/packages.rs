@@ -8,7 +8,10 @@ use std::{path::Path, process::Command};
 pub(crate) type Need = (&'static str, &'static str);
 
 /// For the demo without a real media server.
-pub(crate) const DEMO: &[Need] = &[("ip", "iproute2")];
+pub(crate) const DEMO: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+
+/// For the benches, besides [`DEMO`].
+pub(crate) const BENCH: &[Need] = &[("nft", "nftables")];
 
 /// For rooms on a real Janus.
 pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
@@ -16,6 +19,7 @@ pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("
 /// For the tests, besides [`JANUS`].
 pub(crate) const TEST: &[Need] = &[
     ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
     ("promtool", "prometheus"),
 ];
@@ -81,7 +85,7 @@ mod tests {
     fn a_package_is_named_once_although_two_lists_need_it() {
         assert_eq!(
             missing(&[DEMO, TEST], |_| false),
-            ["iproute2", "prometheus", "tcpdump"]
+            ["ethtool", "iproute2", "prometheus", "tcpdump"]
         );
     }
 

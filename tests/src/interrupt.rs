@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP end the demo by an error on its main thread, so that everything it made is dropped and so removed.
+//! SIGINT, SIGTERM and SIGHUP end a program by an error on its main thread, so that everything it made is dropped and so removed.
 
 use anyhow::bail;
 use nix::sys::signal::{SigSet, Signal};

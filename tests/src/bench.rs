@@ -1,0 +1,30 @@
+//! `cargo xtask bench NAME`: what the product costs and how quick it is, each figure beside its goal. What each bench
+//! measures is in the file of its name; how a figure is kept in `report`, how it is shown in `table`.
+
+pub mod args;
+mod kernel;
+mod machine;
+mod progress;
+pub mod report;
+mod stats;
+pub mod table;
+
+pub use args::{Args, Name};
+pub use machine::Machine;
+pub use report::{Figure, Goal, Report};
+
+use crate::interrupt;
+
+/// Runs a bench to its end, everything cleaned up. An error says what could not be measured.
+pub fn run(args: &Args) -> anyhow::Result<Report> {
+    interrupt::watch_for()?;
+    let machine = Machine::here()?;
+    let figures = match args.name {
+        Name::Kernel => kernel::run()?,
+    };
+    Ok(Report {
+        bench: args.name,
+        machine,
+        figures,
+    })
+}

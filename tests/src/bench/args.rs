@@ -1,0 +1,22 @@
+//! The arguments of a bench; `cargo xtask bench` hands them on.
+
+use serde::Serialize;
+
+/// Measure what the product costs, and compare it with its goals.
+#[derive(Debug, Clone, Copy, clap::Parser)]
+pub struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    pub name: Name,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Every bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Name {
+    /// The kernel programs: cost per packet, time to the first drop, drop rate beside nftables
+    Kernel,
+}
