@@ -25,6 +25,7 @@ mod topology;
 pub use args::{Cli, Command};
 pub use failure::{Code, Failure};
 
+use crate::store::trial;
 use args::{ConfigCommand, KernelCommand};
 use output::Output;
 
@@ -42,6 +43,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     match &cli.command {
         Command::Completions { shell } => return reference::completions(*shell),
         Command::Man { out: dir } => return reference::man(dir.as_deref(), out),
+        Command::TryDatabase { which, path } => {
+            return client::block_on(async { Ok(trial::verdict(*which, path).await) });
+        }
         _ => {}
     }
     let config = config::load(&cli.global)?;
@@ -58,6 +62,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             | Command::Config { .. }
             | Command::Completions { .. }
             | Command::Man { .. }
+            | Command::TryDatabase { .. }
             | Command::Doctor => Ok(String::new()),
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,

@@ -1,5 +1,6 @@
 //! Where rooms are kept. One trait, so that every store has the same conflict semantics.
 
+pub mod aside;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod disk;
@@ -8,6 +9,7 @@ pub mod journal;
 mod queue;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod trial;
 
 pub use embedded::Embedded;
 pub use journal::JournalHandle;
@@ -22,6 +24,9 @@ pub enum StoreError {
     /// The store cannot be reached or written.
     #[error("{0}")]
     Unavailable(String),
+    /// The database itself is damaged. The next start sets it aside, see [`aside`].
+    #[error("{0}")]
+    Damaged(String),
     /// What is stored is not ours or is damaged; it was left as it is.
     #[error("{key} holds something that is not ours: {problem}")]
     Foreign {

@@ -1,5 +1,6 @@
 //! The arguments. Their help texts are the CLI's reference; `docs/OPERATIONS.md` adds what does not fit here.
 
+use crate::store::trial::Database;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 use voice_room::RoomId;
@@ -59,6 +60,14 @@ pub enum Command {
     Run,
     /// Look at everything the agent stands on, and say what to do; exit code 1 if something fails; works without the agent
     Doctor,
+    /// Open and read a database of the agent, and say how it went; the agent and doctor run this before they do it themselves
+    #[command(hide = true)]
+    TryDatabase {
+        /// Which one
+        which: Database,
+        /// Its directory
+        path: PathBuf,
+    },
     /// One screen: agent, rooms by state, cuts, kernel, counters
     Status,
     /// List the rooms of this node

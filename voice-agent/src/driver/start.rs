@@ -13,7 +13,13 @@ use crate::{
     privileges::{self, Kept},
     registry::local::LocalRegistry,
     session::Sessions,
-    store::{RoomStore, Stored, embedded::Embedded, journal::JournalHandle},
+    store::{
+        Stored,
+        aside::{self, Opened},
+        embedded::Embedded,
+        journal::{JournalHandle, Journalled},
+        trial,
+    },
     telemetry::{
         self,
         metrics::{self, Source},
@@ -124,17 +130,23 @@ struct Parts {
 
 impl Parts {
     async fn start(config: &Config) -> anyhow::Result<Parts> {
-        let store = Arc::new(Embedded::open(&config.paths.state.join("rooms"))?);
-        let journal = JournalHandle::open(&config.paths.state.join("journal"))?;
-        let stored = store.load().await.context("cannot read the store")?;
-        let epoch = LocalRegistry::claim(&journal, &stored)
+        let Opened {
+            store,
+            stored,
+            journal,
+            journalled,
+            begun_anew,
+        } = aside::open(&config.paths.state, Path::new(trial::THIS_PROGRAM))
+            .await
+            .context("cannot read what is stored")?;
+        let epoch = LocalRegistry::claim(&journal, &stored, begun_anew)
             .await
             .context("cannot claim an epoch")?;
         let (kernel, found) = Kernel::start(&config.kernel, &config.paths)?;
         for line in &found.report {
             tracing::info!("kernel: {line}");
         }
-        let restored = restored(stored, &journal, found).await?;
+        let restored = restored(stored, journalled, found);
         let core = Core::new(config.node.clone(), epoch, config.rules.clone(), restored, now());
         let sessions = Sessions::new(
             config.node.clone(),
@@ -148,7 +160,7 @@ impl Parts {
             core,
             kernel,
             sessions,
-            store,
+            store: Arc::new(store),
             journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,
@@ -158,19 +170,18 @@ impl Parts {
 }
 
 /// What store, journal and pinned maps hold.
-async fn restored(stored: Stored, journal: &JournalHandle, found: kernel::Found) -> anyhow::Result<Restored> {
-    let journalled = journal.intents().await.context("cannot read the journal")?;
+fn restored(stored: Stored, journalled: Journalled, found: kernel::Found) -> Restored {
     for damaged in stored.damaged.iter().chain(&journalled.damaged) {
         tracing::error!(%damaged, "left as it is");
     }
-    Ok(Restored {
+    Restored {
         rooms: stored.rooms,
         isolations: stored.isolations,
         maintenance: journalled.maintenance,
         intents: journalled.intents,
         blocks: found.blocks,
         bindings: found.bindings,
-    })
+    }
 }
 
 fn report(core: &Core, epoch: Epoch) {

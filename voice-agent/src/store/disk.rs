@@ -1,6 +1,9 @@
 //! What the embedded store and the journal have in common: an fjall database that is opened anew after its disk failed,
 //! and values as JSON. After a failed write or sync fjall takes no more writes until it is opened again.
 
+pub(super) mod fault;
+pub(super) mod journals;
+
 use super::StoreError;
 use crate::telemetry::Counter;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -24,6 +27,8 @@ const JOURNALS_BYTES: u64 = 128 << 20;
 pub(super) trait Tables: Sized {
     /// Counts how often it was opened anew.
     const REOPENED: Counter;
+    /// Counts how often its latest writes could not be read back.
+    const CUT_SHORT: Counter;
     /// Counts values that are not ours.
     const FOREIGN: Counter;
 
@@ -48,11 +53,12 @@ impl<T: Tables> Disk<T> {
         })
     }
 
-    /// The tables, opened again if they failed at least [`REOPEN_EVERY`] ago.
+    /// The tables, opened again if they failed at least [`REOPEN_EVERY`] ago. What a failed sync left in memory alone is
+    /// first written anew: nothing is read back, and taken for stored, that the disk does not have.
     pub(super) fn tables(&mut self) -> Result<&mut T, StoreError> {
         if self.tables.is_err() && self.tried.elapsed() >= REOPEN_EVERY {
             self.tried = Instant::now();
-            self.tables = open(&self.path);
+            self.tables = journals::renew(&self.path).and_then(|()| open(&self.path));
             if self.tables.is_ok() {
                 T::REOPENED.count();
                 tracing::warn!(path = %self.path.display(), "opened anew after a failure");
@@ -71,7 +77,7 @@ impl<T: Tables> Disk<T> {
         // Unwind safe: after a panic the tables are not looked at again, only dropped.
         let result = catch_unwind(AssertUnwindSafe(|| work(tables)))
             .unwrap_or_else(|_| Err(StoreError::Unavailable("the database panicked".into())));
-        if let Err(error @ StoreError::Unavailable(_)) = &result {
+        if let Err(error @ (StoreError::Unavailable(_) | StoreError::Damaged(_))) = &result {
             self.failed(error.clone());
         }
         result
@@ -91,32 +97,39 @@ impl<T: Tables> Disk<T> {
 }
 
 fn open<T: Tables>(path: &Path) -> Result<T, StoreError> {
-    let refused =
-        |problem: String| StoreError::Unavailable(format!("cannot open {}: {problem}", path.display()));
-    std::fs::create_dir_all(path).map_err(|e| refused(e.to_string()))?;
+    fault::untold(path)?;
+    std::fs::create_dir_all(path)
+        .map_err(|e| StoreError::Unavailable(format!("cannot make {}: {e}", path.display())))?;
+    let before = journals::ends(path);
+    // Unwind safe: nothing of what a panic interrupts is used again.
+    let tables = catch_unwind(AssertUnwindSafe(|| open_database(path)))
+        .unwrap_or_else(|_| Err(fault::damaged(path, "the database panicked over what it found")))?;
+    journals::tell_cut_short(&before, T::CUT_SHORT);
+    Ok(tables)
+}
+
+fn open_database<T: Tables>(path: &Path) -> Result<T, StoreError> {
     let db = Database::builder(path)
         .worker_threads(1)
         .cache_size(CACHE_BYTES)
         .max_journaling_size(JOURNALS_BYTES)
         .open()
-        .map_err(|e| match e {
-            fjall::Error::Locked => refused("another process has it open".into()),
-            other => refused(other.to_string()),
-        })?;
+        .map_err(|e| fault::opening(path, &e))?;
     let meta = table(&db, "meta")?;
-    match read::<u32>(&meta, b"format", T::FOREIGN)? {
-        Some(FORMAT) => {}
-        None => {
+    match read::<u32>(&meta, b"format", T::FOREIGN) {
+        Ok(Some(FORMAT)) => {}
+        Ok(None) => {
             insert_one(&meta, b"format", &FORMAT)?;
             db.persist(PersistMode::SyncAll).map_err(|e| unwritable(&e))?;
         }
-        Some(other) => {
+        Ok(Some(other)) => {
             let problem =
                 format!("its format is {other}, this build knows {FORMAT}: run the agent that wrote it");
-            return Err(refused(problem));
+            return Err(fault::refused(path, &problem));
         }
+        Err(error) => return Err(fault::needed(path, error)),
     }
-    T::open(db)
+    T::open(db).map_err(|error| fault::needed(path, error))
 }
 
 /// Opens or makes a table.
@@ -124,11 +137,11 @@ pub(super) fn table(db: &Database, name: &str) -> Result<Keyspace, StoreError> {
     db.keyspace(name, || {
         KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
     })
-    .map_err(|e| StoreError::Unavailable(format!("cannot open table {name}: {e}")))
+    .map_err(|e| fault::of(format!("cannot open table {name}: {e}"), &e))
 }
 
 pub(super) fn unreadable(error: &fjall::Error) -> StoreError {
-    StoreError::Unavailable(format!("cannot read: {error}"))
+    fault::of(format!("cannot read: {error}"), error)
 }
 
 pub(super) fn unwritable(error: &fjall::Error) -> StoreError {

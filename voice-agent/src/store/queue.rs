@@ -73,6 +73,10 @@ impl<J: Send + 'static> Queue<J> {
                     failed.count();
                     StoreError::Unavailable(format!("{name}: {problem}"))
                 }
+                StoreError::Damaged(problem) => {
+                    failed.count();
+                    StoreError::Damaged(format!("{name}: {problem}"))
+                }
                 foreign @ StoreError::Foreign { .. } => foreign,
             })
         }

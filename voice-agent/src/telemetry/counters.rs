@@ -47,9 +47,13 @@ counters! {
     StoreForeign, "store_foreign", "Stored values that are not ours or are damaged; they were left as they are.";
     StoreFailed, "store_failed", "Requests to the store that failed, timed out or found its queue full.";
     StoreReopened, "store_reopened", "Times the store was opened anew after its disk had failed.";
+    StoreCutShort, "store_cut_short", "Times the store was opened and the end of its journal could not be read back: an interrupted write, or damage.";
+    StoreSetAside, "store_set_aside", "Times the store was damaged at a start: it was kept under another name, and a new one begun.";
     JournalForeign, "journal_foreign", "Journalled values that are not ours or are damaged; they were left as they are.";
     JournalFailed, "journal_failed", "Requests to the journal that failed, timed out or found its queue full.";
     JournalReopened, "journal_reopened", "Times the journal was opened anew after its disk had failed.";
+    JournalCutShort, "journal_cut_short", "Times the journal was opened and its end could not be read back: an interrupted write, or damage.";
+    JournalSetAside, "journal_set_aside", "Times the journal was damaged at a start: it was kept under another name, and a new one begun.";
     SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";
     SessionNotAllowed, "session_not_allowed", "Messages that the role of their peer does not allow.";
     SessionRefused, "session_refused", "Requests of peers that were refused by the rules of a room or by a limit.";

@@ -4,7 +4,10 @@ use super::Finding;
 use crate::{
     config::Config,
     lock::{AgentLock, LockError},
-    store::{embedded::Embedded, journal::JournalHandle},
+    store::{
+        StoreError, aside,
+        trial::{self, Database},
+    },
 };
 use nix::{
     sys::statvfs::statvfs,
@@ -16,7 +19,7 @@ use std::path::Path;
 const FREE_WARN_MIB: u64 = 1024;
 const FREE_FAIL_MIB: u64 = 64;
 
-pub(super) fn check(config: &Config, answers: bool) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, answers: bool) -> Vec<Finding> {
     let state = &config.paths.state;
     let there = state
         .ancestors()
@@ -29,11 +32,28 @@ pub(super) fn check(config: &Config, answers: bool) -> Vec<Finding> {
     found.push(if answers {
         Finding::ok("store", "open in the agent, which answers")
     } else if there == state {
-        store(state)
+        store(state).await
     } else {
         Finding::ok("store", "not there yet; the agent makes it")
     });
+    found.extend(
+        [Database::Rooms, Database::Journal]
+            .iter()
+            .filter_map(|which| set_aside(&state.join(which.name()))),
+    );
     found
+}
+
+/// What earlier starts found damaged and kept.
+fn set_aside(path: &Path) -> Option<Finding> {
+    let kept = aside::set_aside_before(path).ok()?;
+    let (_, last) = kept.last()?;
+    let advice = "a start found it damaged and began a new one; look at the disk, and remove it when nobody needs it any more";
+    Some(Finding::warn(
+        "damaged databases",
+        format!("{} kept aside, the last is {}", kept.len(), last.display()),
+        advice,
+    ))
 }
 
 fn directory(state: &Path, there: &Path, writable: nix::Result<()>) -> Finding {
@@ -73,7 +93,7 @@ fn space(mib: u64) -> Finding {
 }
 
 /// Opens what is there, under the agent's own lock.
-fn store(state: &Path) -> Finding {
+async fn store(state: &Path) -> Finding {
     let check = "store";
     let lock = match AgentLock::state_only(state) {
         Ok(lock) => lock,
@@ -87,20 +107,26 @@ fn store(state: &Path) -> Finding {
         }
         Err(e) => return Finding::fail(check, e.to_string(), "run doctor as root"),
     };
-    let exists = |name: &str| state.join(name).exists();
-    let rooms = exists("rooms").then(|| Embedded::open(&state.join("rooms")).map(drop));
-    let journal = exists("journal").then(|| JournalHandle::open(&state.join("journal")).map(drop));
-    drop(lock);
-    for (name, opened) in [("rooms", rooms), ("journal", journal)] {
-        if let Some(Err(e)) = opened {
-            let advice = format!(
-                "if the disk is sound, move {} away: what it held is lost, cuts in the kernel stay",
-                state.join(name).display()
-            );
-            return Finding::fail(check, e.to_string(), advice);
-        }
+    let mut problem = None;
+    for which in [Database::Rooms, Database::Journal] {
+        let path = state.join(which.name());
+        let tried = trial::passes(Path::new(trial::THIS_PROGRAM), which, &path).await;
+        problem = problem.or(tried.err());
     }
-    Finding::ok(check, "opens; no agent has it")
+    drop(lock);
+    match problem {
+        None => Finding::ok(check, "opens; no agent has it"),
+        Some(StoreError::Damaged(problem)) => {
+            let advice = "the agent's next start keeps it under another name and begins a new one: cuts in the kernel stay, \
+                          rooms are learnt from their media servers; look at the disk";
+            Finding::warn(check, problem, advice)
+        }
+        Some(other) => Finding::fail(
+            check,
+            other.to_string(),
+            "the agent does not start: mend what it says",
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -126,18 +152,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_a_file_fails_and_an_empty_directory_does_not() {
+    async fn a_database_that_is_a_file_is_damaged_and_an_empty_directory_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(store(dir.path()).level, Level::Ok);
+        assert_eq!(store(dir.path()).await.level, Level::Ok);
         std::fs::write(dir.path().join("rooms"), "x").unwrap();
-        assert_eq!(store(dir.path()).level, Level::Fail);
+        let found = store(dir.path()).await;
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.said.contains("rooms is damaged"), "{}", found.said);
     }
 
-    #[test]
-    fn a_store_that_an_agent_holds_is_left_alone_and_its_holder_named() {
+    #[tokio::test]
+    async fn a_store_that_an_agent_holds_is_left_alone_and_its_holder_named() {
         let dir = tempfile::tempdir().unwrap();
         let _agent = AgentLock::state_only(dir.path()).unwrap();
-        let found = store(dir.path());
+        let found = store(dir.path()).await;
         assert_eq!(found.level, Level::Fail);
         assert!(
             found.said.contains(&format!("pid {}", std::process::id())),

@@ -74,7 +74,7 @@ fn commit(disk: &mut Disk<RoomTables>, commits: Vec<Commit>) {
         let mut group = Group::new(tables);
         for (change, _) in &commits {
             let result = group.judge(change);
-            if let Err(error @ StoreError::Unavailable(_)) = result {
+            if let Err(error @ (StoreError::Unavailable(_) | StoreError::Damaged(_))) = result {
                 return Err(error);
             }
             results.push(result);

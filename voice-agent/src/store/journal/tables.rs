@@ -50,6 +50,7 @@ pub(super) struct JournalTables {
 
 impl Tables for JournalTables {
     const REOPENED: Counter = Counter::JournalReopened;
+    const CUT_SHORT: Counter = Counter::JournalCutShort;
     const FOREIGN: Counter = Counter::JournalForeign;
 
     fn open(db: Database) -> Result<JournalTables, StoreError> {
@@ -57,6 +58,7 @@ impl Tables for JournalTables {
         let run = disk::read::<u32>(&meta, b"run", Counter::JournalForeign)?
             .unwrap_or(0)
             .saturating_add(1);
+        disk::read::<u64>(&meta, b"epoch", Counter::JournalForeign)?;
         disk::insert_one(&meta, b"run", &run)?;
         Ok(JournalTables {
             intents: disk::table(&db, "intents")?,

@@ -173,18 +173,23 @@ async fn what_is_not_ours_is_reported_and_left_as_it_is() {
         tables.intents.insert("x", "garbage").unwrap();
         tables.timeline.insert(b"a\0garbage", "garbage").unwrap();
         tables.timeline.insert("garbage", "garbage").unwrap();
-        tables.meta.insert("epoch", "garbage").unwrap();
     });
     let journal = JournalHandle::open(dir.path()).unwrap();
     let found = journal.intents().await.unwrap();
     assert_eq!(found.intents, vec![intent("a")]);
     assert!(matches!(&found.damaged[..], [StoreError::Foreign { key, .. }] if key == "intents/x"));
     assert_eq!(times(&journal.timeline(room("a")).await.unwrap()), [1]);
-    let refused = journal.next_epoch(0).await;
-    assert!(
-        matches!(&refused, Err(StoreError::Foreign { key, .. }) if key == "meta/epoch"),
-        "{refused:?}"
-    );
+}
+
+#[tokio::test]
+async fn a_journal_whose_last_epoch_cannot_be_told_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    with_tables(dir.path(), |tables| {
+        tables.meta.insert("epoch", "garbage").unwrap();
+    });
+    let refused = JournalHandle::open(dir.path()).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged(_)), "{refused:?}");
+    assert!(refused.to_string().contains("meta/epoch"), "{refused}");
 }
 
 const KILLED: &str = "store::journal::tests::what_was_answered_is_there_after_kill_9";
