@@ -66,6 +66,7 @@ fn change(room: RoomId) -> Change {
             incarnation,
             owner: "node-1".parse().unwrap(),
             since: Wall(1_000),
+            source: None,
             host: None,
             ports: Vec::new(),
         },

@@ -225,7 +225,11 @@ impl Core {
         let kept = if crowded { self.settling() } else { TOMBSTONE };
         self.rooms
             .retain(|_, room| !over(room) || now.mono.since(room.progress.0) < kept);
-        let used: BTreeSet<&SourceId> = self.rooms.values().filter_map(|r| r.source.as_ref()).collect();
+        let used: BTreeSet<&SourceId> = self
+            .rooms
+            .values()
+            .filter_map(|r| r.record.source.as_ref())
+            .collect();
         self.sources
             .retain(|id, source| !source.lost || used.contains(id));
     }

@@ -1,8 +1,8 @@
 //! What is stored and told of a room: its record, its events, its isolation.
 
 use crate::{
-    Epoch, EventType, Incarnation, NodeName, OpId, Port, RoomId, State, TraceId, Version, Wall, id::ClientId,
-    timeline::Actor,
+    Epoch, EventType, Incarnation, NodeName, OpId, Port, RoomId, SourceId, State, TraceId, Version, Wall,
+    id::ClientId, timeline::Actor,
 };
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub struct RoomRecord {
     pub owner: NodeName,
     /// Since when it is in `state`.
     pub since: Wall,
+    /// Who served it last, once known.
+    pub source: Option<SourceId>,
     /// The host, once known.
     pub host: Option<ClientId>,
     /// The media ports bound to it, so that a restart can bind them before its media server answers.

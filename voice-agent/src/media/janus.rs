@@ -43,6 +43,8 @@ struct Known {
     rooms: Rooms,
     /// When a listing was last answered.
     listed_at: Instant,
+    /// Whether a listing was ever answered.
+    answered: bool,
     /// Whether a listing has failed since.
     failed: bool,
     /// Whether the driver was told that the source is lost.
@@ -102,6 +104,7 @@ impl Shared {
         let known = Known {
             rooms: Rooms::new(source()),
             listed_at: Instant::now(),
+            answered: false,
             failed: false,
             lost: false,
         };

@@ -48,6 +48,7 @@ pub(crate) fn change(room: &str) -> Change {
         incarnation,
         owner: "node-1".parse().unwrap(),
         since: Wall(1_000),
+        source: None,
         host: None,
         ports: Vec::new(),
     };

@@ -80,6 +80,7 @@ impl Core {
             incarnation,
             owner: self.node.clone(),
             since: crate::Wall(0),
+            source: None,
             host: None,
             ports: Vec::new(),
         }
@@ -112,6 +113,9 @@ impl Core {
         record.op_id = op_id.clone();
         record.owner = self.node.clone();
         record.since = now.wall;
+        if let Actor::Source(source) = &cause.actor {
+            record.source = Some(source.clone());
+        }
         let event = StateChangeEvent {
             room: id.clone(),
             incarnation: record.incarnation,

@@ -94,7 +94,7 @@ impl Core {
 
     /// A media server speaks for the rooms it serves; another's room is another's while its heartbeats come.
     pub(super) fn own_room(&self, now: Mono, room: &Room, actor: &Actor) -> Result<(), Rejected> {
-        let (Actor::Source(given), Some(owner)) = (actor, &room.source) else {
+        let (Actor::Source(given), Some(owner)) = (actor, &room.record.source) else {
             return Ok(());
         };
         let fresh = room

@@ -79,7 +79,7 @@ impl Core {
             return;
         };
         room.heartbeat = Some(now.mono);
-        room.source = Some(source.clone());
+        room.record.source = Some(source.clone());
         if let (None, Some(host)) = (&room.record.host, &served.host) {
             room.record.host = Some(host.clone());
             self.record(now, id, What::Host { host: host.clone() });
@@ -110,7 +110,8 @@ impl Core {
     /// Which rooms the source serves is not known, so none of them is judged for what was refused; nor those that were
     /// not heard of since start, which may be its own.
     pub(super) fn heartbeat_refused(&mut self, now: Now, source: &SourceId) {
-        let may_be_its = |r: &&mut Room| r.is_judged() && r.source.as_ref().is_none_or(|s| s == source);
+        let may_be_its =
+            |r: &&mut Room| r.is_judged() && r.record.source.as_ref().is_none_or(|s| s == source);
         for room in self.rooms.values_mut().filter(may_be_its) {
             room.progress = (now.mono, Progress::MediaRefused);
         }
@@ -151,7 +152,7 @@ impl Core {
     /// Who serves the rooms of these ports; a port that several rooms list is a socket of each one's source.
     fn sources_of<'a>(&self, claims: impl Iterator<Item = &'a Claim>) -> BTreeSet<SourceId> {
         let rooms = claims.flat_map(|c| c.listed_by.iter().chain(&c.owner));
-        let sources = rooms.filter_map(|id| self.rooms.get(id)?.source.clone());
+        let sources = rooms.filter_map(|id| self.rooms.get(id)?.record.source.clone());
         sources.collect()
     }
 

@@ -24,8 +24,19 @@ struct Context {
     source_silent: bool,
     /// RTP leaves for any room of that source.
     source_sends: bool,
+    /// The source lists any room as served.
+    source_serves: bool,
     /// How long RTP has moved both ways while the room was stuck.
     contradiction: Option<Duration>,
+}
+
+/// What a source does for its rooms.
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    /// RTP leaves for one of them.
+    sends: bool,
+    /// It lists one of them as served.
+    serves: bool,
 }
 
 impl Core {
@@ -52,9 +63,9 @@ impl Core {
         }
         // The longest stuck first: where the cap holds some back, it holds back the youngest.
         stuck.sort_by_key(|id| self.rooms.get(id).map(|r| r.progress));
-        let sends = self.sources_that_send(now);
+        let sources = self.sources_at_work(now);
         for id in stuck {
-            self.decide(now, &id, &sends, rooms);
+            self.decide(now, &id, &sources, rooms);
         }
     }
 
@@ -83,14 +94,16 @@ impl Core {
         }
     }
 
-    /// For each source, whether RTP leaves for any of its rooms.
-    fn sources_that_send(&self, now: Now) -> BTreeMap<Option<SourceId>, bool> {
-        let mut sends: BTreeMap<Option<SourceId>, bool> = BTreeMap::new();
+    /// For each source, what it does for its rooms.
+    fn sources_at_work(&self, now: Now) -> BTreeMap<Option<SourceId>, Work> {
+        let limit = self.rules.heartbeat * self.rules.misses;
+        let mut sources: BTreeMap<Option<SourceId>, Work> = BTreeMap::new();
         for room in self.rooms.values().filter(|r| r.state().is_some()) {
-            let leaves = self.testimony(now, room).is_some_and(|t| t.rtp_out > 0);
-            *sends.entry(room.source.clone()).or_default() |= leaves;
+            let work = sources.entry(room.record.source.clone()).or_default();
+            work.sends |= self.testimony(now, room).is_some_and(|t| t.rtp_out > 0);
+            work.serves |= room.heartbeat.is_some_and(|t| now.mono.since(t) < limit);
         }
-        sends
+        sources
     }
 
     pub(super) fn testimony(&self, now: Now, room: &Room) -> Option<crate::timeline::Testimony> {
@@ -98,7 +111,7 @@ impl Core {
             .testimony(now.mono, self.rules.witness_window, 2 * self.rules.heartbeat)
     }
 
-    fn decide(&mut self, now: Now, id: &RoomId, sends: &BTreeMap<Option<SourceId>, bool>, rooms: u32) {
+    fn decide(&mut self, now: Now, id: &RoomId, sources: &BTreeMap<Option<SourceId>, Work>, rooms: u32) {
         let Some(evidence) = self.evidence(now, id, rooms) else {
             return;
         };
@@ -115,10 +128,12 @@ impl Core {
             room.watch.contradiction_since = None;
         }
         let contradiction = room.watch.contradiction_since.map(|t| now.mono.since(t));
-        let source = room.source.clone();
+        let source = room.record.source.clone();
+        let work = sources.get(&source).copied().unwrap_or_default();
         let context = Context {
             source_silent: self.is_silent(now.mono, source.as_ref()),
-            source_sends: sends.get(&source).copied().unwrap_or(false),
+            source_sends: work.sends,
+            source_serves: work.serves,
             contradiction,
         };
         let verdict = match self.exempt(now, id) {
@@ -183,6 +198,7 @@ impl Core {
         let room = self.rooms.get(id)?;
         let (progress_at, progress) = room.progress(self.progress);
         let answered = room
+            .record
             .source
             .as_ref()
             .and_then(|s| self.sources.get(s))
@@ -192,9 +208,9 @@ impl Core {
             heartbeat_age: room.heartbeat.map(|t| now.mono.since(t)),
             progress_age: now.mono.since(progress_at),
             progress,
-            source: room.source.clone(),
+            source: room.record.source.clone(),
             source_silent_for: answered.map(|t| now.mono.since(t)),
-            sockets_gone: self.sockets_gone(now.mono, room.source.as_ref()),
+            sockets_gone: self.sockets_gone(now.mono, room.record.source.as_ref()),
             witness: self.testimony(now, room),
             cap: (used, Cap::allowed(rooms, self.rules.cap_percent)),
             mode: self.rules.mode,
@@ -216,10 +232,13 @@ fn verdict(rules: &Rules, evidence: &Evidence, context: Context) -> Verdict {
         };
     }
     let has_witness = evidence.witness.as_ref().is_some_and(|w| w.saw_egress);
+    let sends = evidence.witness.as_ref().is_some_and(|w| w.rtp_out > 0);
     match (context.source_silent, context.source_sends) {
         (true, true) => Verdict::Hold(Hold::SourceStillSends),
         (true, false) if evidence.sockets_gone == Some(true) => Verdict::Trip(Rule::SocketsGone),
         (true, false) => capped(Rule::SourceSilent),
+        // A listing that names none of its rooms, while RTP still leaves for this one, may be the listing's fault.
+        (false, _) if !context.source_serves && sends => capped(Rule::Omitted),
         (false, _) if has_witness => Verdict::Trip(Rule::Omitted),
         (false, _) => capped(Rule::NoWitness),
     }

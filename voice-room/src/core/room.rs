@@ -2,7 +2,7 @@
 
 use super::{request::accepted, view::StepState, witness::Witness};
 use crate::{
-    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, SourceId, State, Version, Wall,
+    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, State, Version, Wall,
     command::Accepted,
     id::ClientId,
     input::ReplyId,
@@ -31,7 +31,6 @@ pub(crate) struct Room {
     pub(crate) record: RoomRecord,
     pub(crate) progress: Moment,
     pub(crate) heartbeat: Option<Mono>,
-    pub(crate) source: Option<SourceId>,
     /// Whether the kernel side was told of this room, so that it must be told of its end.
     pub(crate) bound: bool,
     /// The ports its source listed last. `record.ports` also holds those it once had and nobody took since.
@@ -93,7 +92,6 @@ impl Room {
             record,
             progress,
             heartbeat: None,
-            source: None,
             bound: false,
             listed: BTreeSet::new(),
             clients: BTreeMap::new(),
@@ -136,6 +134,7 @@ impl Room {
     pub(crate) fn begin(&mut self, incarnation: Incarnation, progress: Moment) {
         let mut record = self.record.clone();
         record.incarnation = incarnation;
+        record.source = None;
         record.host = None;
         record.ports = Vec::new();
         let unstored = core::mem::take(&mut self.unstored);

@@ -188,7 +188,12 @@ impl Core {
         let (state, since) = (current.state, current.since);
         if current.incarnation == room.record.incarnation && state != State::Destroyed {
             let ports = core::mem::take(&mut room.record.ports);
-            room.record = RoomRecord { ports, ..current };
+            let source = room.record.source.take().or(current.source);
+            room.record = RoomRecord {
+                ports,
+                source,
+                ..current
+            };
         } else {
             self.retire(id);
             let room = Room::new(current, (now.mono, Progress::Ownership));

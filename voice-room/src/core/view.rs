@@ -114,7 +114,7 @@ impl Core {
             since: record.since,
             host: record.host.clone(),
             clients: u32::try_from(room.clients.len()).unwrap_or(u32::MAX),
-            source: room.source.clone(),
+            source: room.record.source.clone(),
             ports: record.ports.clone(),
             heartbeat_age: room.heartbeat.map(|t| now.mono.since(t)),
             misses,

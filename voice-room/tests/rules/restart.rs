@@ -6,7 +6,7 @@ use voice_room::{
     Wall,
     core::StepState,
     input::{Ask, FoundBinding, FoundBlock, Intent, Restored},
-    timeline::{Progress, Step},
+    timeline::{Progress, Rule, Step},
 };
 
 /// A trip made by an agent that then died: its intent, and the record before it.
@@ -502,4 +502,31 @@ fn after_a_boot_with_its_clock_in_the_past_a_trip_lasts_no_longer_than_it_was_me
         let (_, commands) = begin(found);
         assert_eq!(armed(&commands), Some(start().mono + secs(300)));
     }
+}
+
+#[test]
+fn after_a_restart_a_room_is_judged_by_its_own_media_server_before_that_lists_it_again() {
+    let (_, before) = trip();
+    let other = RoomRecord {
+        room: room("other"),
+        source: Some(source("elsewhere")),
+        ..before.clone()
+    };
+    let found = Restored {
+        rooms: vec![before, other],
+        ..Restored::default()
+    };
+    let rules = Rules {
+        cap_percent: 100,
+        ..Rules::default()
+    };
+    let mut w = World::restored(rules, found);
+    // It answers, and lists neither; the other one is silent.
+    w.answering = vec![source("sfu")];
+    let tripped = trips(&w.pass(100));
+    assert!(tripped.contains(&("r".into(), Rule::NoWitness)), "{tripped:?}");
+    assert!(
+        tripped.contains(&("other".into(), Rule::SourceSilent)),
+        "{tripped:?}"
+    );
 }

@@ -79,6 +79,29 @@ fn egress_alone_is_no_veto() {
 }
 
 #[test]
+fn a_listing_that_names_no_room_any_more_while_rtp_leaves_cuts_no_more_rooms_than_the_cap_allows() {
+    let mut w = node(Rules::default(), 4);
+    for name in names(4) {
+        w.rtp(&name, 0, 50);
+        w.omit(&name);
+    }
+    let commands = w.pass(100);
+    assert_eq!(rules_of(&commands), [Rule::Omitted; 2]);
+    let held = holds(&commands);
+    assert_eq!(held.iter().filter(|(_, hold)| *hold == Hold::BlastCap).count(), 2);
+}
+
+#[test]
+fn rooms_that_are_not_listed_and_send_nothing_are_cut_at_once_however_many_they_are() {
+    let mut w = node(Rules::default(), 4);
+    for name in names(4) {
+        w.rtp(&name, 50, 0);
+        w.omit(&name);
+    }
+    assert_eq!(rules_of(&w.pass(100)), [Rule::Omitted; 4]);
+}
+
+#[test]
 fn while_rtp_leaves_for_any_room_of_a_silent_source_all_its_rooms_are_held() {
     let mut w = node(Rules::default(), 4);
     w.silence();

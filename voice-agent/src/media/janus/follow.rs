@@ -5,7 +5,7 @@ use super::{
     Shared,
     admin::AdminError,
     listing::Asker,
-    rooms::{Hosts, on_record},
+    rooms::{Hosts, hosts},
     wire::Event,
 };
 use crate::driver::Stopped;
@@ -53,7 +53,7 @@ async fn host(shared: &Shared, room: &RoomId) -> Result<Hosts, Stopped> {
         return Ok(Hosts::new());
     }
     let view = shared.handle.room(room.clone()).await?;
-    Ok(view.into_iter().filter_map(on_record).collect())
+    Ok(hosts(&view))
 }
 
 async fn happened(asker: &mut Asker, shared: &Shared, event: Event) -> Result<(), Stopped> {

@@ -6,12 +6,13 @@ use super::{
     admin::AdminError,
     counters,
     listing::Asker,
-    rooms::{Hosts, Listing, on_record},
+    rooms::{Listing, hosts},
+    wire::Participant,
 };
 use crate::driver::Stopped;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use voice_room::Input;
+use voice_room::{Input, core::RoomView};
 
 /// Between two listings that were asked for before their time.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -80,9 +81,9 @@ pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) 
 }
 
 async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result<(), Stopped> {
-    let hosts = match &listing {
-        Ok(listing) => hosts(shared, listing).await?,
-        Err(_) => Hosts::new(),
+    let on_record = match &listing {
+        Ok(listing) => on_record(shared, listing).await?,
+        Err(_) => Vec::new(),
     };
     let mut known = shared.known.lock().await;
     match listing {
@@ -94,7 +95,10 @@ async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result
                 );
             }
             (known.listed_at, known.failed, known.lost) = (Instant::now(), false, false);
-            let inputs = known.rooms.listed(listing, &hosts);
+            let mut inputs = known.rooms.listed(listing, &hosts(&on_record));
+            if !std::mem::replace(&mut known.answered, true) {
+                inputs.extend(known.rooms.ended_unseen(&on_record));
+            }
             shared.tell(inputs).await
         }
         Err(error) => {
@@ -113,17 +117,17 @@ async fn take(shared: &Shared, listing: Result<Listing, ListingError>) -> Result
     }
 }
 
-/// The hosts the core has on record, if there is a room in the listing that is not known here yet.
-async fn hosts(shared: &Shared, listing: &Listing) -> Result<Hosts, Stopped> {
-    let unknown = {
+/// The rooms as the core has them, if this is the first listing or there is a room in it that is not known here yet.
+async fn on_record(shared: &Shared, listing: &Listing) -> Result<Vec<RoomView>, Stopped> {
+    let wanted = {
         let known = shared.known.lock().await;
-        listing.participants.iter().any(|p| !known.rooms.knows(&p.room))
+        let unknown = |p: &Participant| !known.rooms.knows(&p.room);
+        !known.answered || listing.participants.iter().any(unknown)
     };
-    if !unknown {
-        return Ok(Hosts::new());
+    match wanted {
+        true => shared.handle.rooms().await,
+        false => Ok(Vec::new()),
     }
-    let views = shared.handle.rooms().await?;
-    Ok(views.into_iter().filter_map(on_record).collect())
 }
 
 /// Tells once that the source is lost when no listing was answered for 2.5 heartbeats. A listing must have failed in

@@ -6,7 +6,7 @@
 use super::wire::{Event, Participant};
 use std::collections::{BTreeMap, BTreeSet};
 use voice_room::{
-    ClientId, Input, Port, RoomId, SourceId,
+    ClientId, Input, Port, RoomId, SourceId, State,
     core::RoomView,
     input::{Ask, ClientAct, ClientFact, Heartbeat, Request, Served},
     timeline::Actor,
@@ -93,6 +93,20 @@ impl Rooms {
         told.extend(self.missing(&seen));
         told.insert(0, self.heartbeat(listing.rooms));
         told
+    }
+
+    /// After the first listing: rooms of this Janus that were live on record, and that it shows nobody in. They ended
+    /// while nobody listened. RTP that still flows there keeps them from being over; then they are judged.
+    pub fn ended_unseen(&self, on_record: &[RoomView]) -> Vec<Input> {
+        let ours = on_record
+            .iter()
+            .filter(|view| view.source.as_ref() == Some(&self.source) && view.state == State::Liveing);
+        ours.filter(|view| !self.rooms.contains_key(&view.room))
+            .map(|view| {
+                let reason = "nobody was in it when the agent came back".into();
+                self.request(&view.room, Ask::HostDisconnect { reason })
+            })
+            .collect()
     }
 
     /// `handle_info` was asked because of an event, and this participant is in its room.
@@ -271,10 +285,11 @@ impl Rooms {
     }
 }
 
-/// The host of a room's present life, as the core has it on record.
-pub(super) fn on_record(view: RoomView) -> Option<(RoomId, ClientId)> {
-    let host = view.host.filter(|_| view.state.is_live())?;
-    Some((view.room, host))
+/// The hosts of the rooms' present lives, as the core has them on record.
+pub(super) fn hosts<'a>(views: impl IntoIterator<Item = &'a RoomView>) -> Hosts {
+    let live = views.into_iter().filter(|view| view.state.is_live());
+    live.filter_map(|view| Some((view.room.clone(), view.host.clone()?)))
+        .collect()
 }
 
 fn served(room: &RoomId, known: &Room) -> Served {

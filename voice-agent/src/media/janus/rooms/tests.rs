@@ -1,6 +1,8 @@
 //! Inputs compared: what the core is told for each thing Janus says.
 
 use super::*;
+use std::time::Duration;
+use voice_room::{Epoch, Incarnation, Version, Wall, timeline::Progress};
 
 fn source() -> SourceId {
     SourceId::new("janus").unwrap()
@@ -378,4 +380,50 @@ fn events_about_the_unknown_change_nothing() {
         }),
         []
     );
+}
+
+fn view(room: &str, state: State, source: Option<SourceId>) -> RoomView {
+    RoomView {
+        room: room_id(room),
+        state,
+        version: Version(1),
+        epoch: Epoch::default(),
+        incarnation: Incarnation(1),
+        since: Wall(0),
+        host: None,
+        clients: 0,
+        source,
+        ports: Vec::new(),
+        heartbeat_age: None,
+        misses: 0,
+        progress_age: Duration::ZERO,
+        progress: Progress::AgentStart,
+        held: None,
+        maintenance: None,
+        would_trip: false,
+        witness: None,
+        passed: 0,
+        dropped: 0,
+        would_drop: 0,
+        block: None,
+        unstored: 0,
+    }
+}
+
+#[test]
+fn a_room_on_record_that_nobody_is_in_after_the_first_listing_lost_its_host() {
+    let other = SourceId::new("peer/sfu").unwrap();
+    let on_record = [
+        view("A", State::Liveing, Some(source())),
+        view("gone", State::Liveing, Some(source())),
+        view("closing", State::GraceClosing, Some(source())),
+        view("created", State::Created, Some(source())),
+        view("of-another", State::Liveing, Some(other)),
+        view("of-nobody", State::Liveing, None),
+    ];
+    let mut rooms = Rooms::new(source());
+    rooms.listing_begins();
+    rooms.listed(listing(&[participant("A", "1")], &["A", "gone"]), &no_hosts());
+    let expected = [host_gone("gone", "nobody was in it when the agent came back")];
+    assert_eq!(rooms.ended_unseen(&on_record), expected);
 }
