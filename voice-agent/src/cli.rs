@@ -20,6 +20,7 @@ mod rooms;
 mod run;
 mod status;
 mod text;
+mod token;
 mod topology;
 
 pub use args::{Cli, Command};
@@ -48,10 +49,15 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
         }
         _ => {}
     }
-    let config = config::load(&cli.global)?;
     if let Command::Run = &cli.command {
-        return run::run(config);
+        let (config, tokens) = config::load_with_tokens(&cli.global)?;
+        return run::run(config, tokens);
     }
+    if let Command::Token { command } = &cli.command {
+        let (_, tokens) = config::load_with_tokens(&cli.global)?;
+        return token::token(&tokens, out, command);
+    }
+    let config = config::load(&cli.global)?;
     if let Command::Doctor = &cli.command {
         return client::block_on(doctor::doctor(&config, out));
     }
@@ -63,6 +69,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             | Command::Completions { .. }
             | Command::Man { .. }
             | Command::TryDatabase { .. }
+            | Command::Token { .. }
             | Command::Doctor => Ok(String::new()),
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,

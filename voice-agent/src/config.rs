@@ -17,6 +17,7 @@ pub use env::environment;
 pub use error::{ConfigErrors, Mistake, Origin};
 pub use load::DEFAULT_FILE;
 
+use crate::tokens::KeyFile;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use voice_room::{NodeName, Rules};
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub kernel: KernelConfig,
     /// `[session]`
     pub session: SessionConfig,
+    /// `[tokens]`
+    pub tokens: TokensConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
     /// `[metrics]`
@@ -95,6 +98,19 @@ pub struct SessionConfig {
     pub pong_within: Duration,
     /// `session.max_peers`, default 4096.
     pub max_peers: u32,
+}
+
+/// Host device tokens.
+#[derive(Debug, Clone)]
+pub struct TokensConfig {
+    /// `tokens.keys`; none: no token holds. Their files are read by [`Tokens::load`](crate::tokens::Tokens::load).
+    pub keys: Vec<KeyFile>,
+    /// `tokens.issuer`; `None`: every issuer.
+    pub issuer: Option<String>,
+    /// `tokens.audience`; `None`: every audience.
+    pub audience: Option<String>,
+    /// `tokens.leeway`, default 60 s.
+    pub leeway: Duration,
 }
 
 /// The Janus adapter.

@@ -15,6 +15,7 @@ pub mod registry;
 pub mod session;
 pub mod store;
 pub mod telemetry;
+pub mod tokens;
 
 /// What `voice-agent/proto` describes, generated.
 #[expect(

@@ -19,7 +19,7 @@ mod wire;
 pub use peer::Role;
 pub use server::SessionError;
 
-use crate::{config::SessionConfig, driver::Handle};
+use crate::{config::SessionConfig, driver::Handle, tokens::Tokens};
 use hub::Hub;
 use std::{
     ops::RangeInclusive,
@@ -45,6 +45,7 @@ struct Inner {
     node: NodeName,
     epoch: Epoch,
     ports: RangeInclusive<u16>,
+    tokens: Tokens,
     ping_every: Duration,
     pong_within: Duration,
     max_peers: usize,
@@ -75,12 +76,19 @@ pub struct PeerView {
 }
 
 impl Sessions {
-    /// Nobody connected yet. `ports` is the media range that heartbeats may name.
-    pub fn new(node: NodeName, epoch: Epoch, ports: RangeInclusive<u16>, config: &SessionConfig) -> Sessions {
+    /// Nobody connected yet. `ports` is the media range that heartbeats may name; `tokens` verifies what hosts show.
+    pub fn new(
+        node: NodeName,
+        epoch: Epoch,
+        ports: RangeInclusive<u16>,
+        config: &SessionConfig,
+        tokens: Tokens,
+    ) -> Sessions {
         Sessions(Arc::new(Inner {
             node,
             epoch,
             ports,
+            tokens,
             ping_every: config.ping_every,
             pong_within: config.pong_within,
             max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),

@@ -504,3 +504,41 @@ fn the_kill_switch_of_an_agent_that_does_not_answer_is_turned_without_it() {
     );
     assert!(dir.path().join("run/kill-switch").exists());
 }
+
+#[test]
+fn a_key_file_that_cannot_be_used_is_a_mistake_for_who_needs_it_and_for_nobody_else() {
+    let dir = nowhere();
+    let key = format!("tokens.keys=main:HS256:{}", dir.path().join("key").display());
+    let set = ["--set", key.as_str()];
+    let run = |args: &[&str]| voice_agent(dir.path(), &[&set, args].concat());
+    for command in [
+        &["run"] as &[&str],
+        &["config", "check"],
+        &["token", "check", "--room", "r-1"],
+    ] {
+        let out = run(command);
+        assert_eq!(exit(&out), 2, "{command:?}");
+        let said = stderr(&out);
+        assert!(
+            said.contains("tokens.keys = \"main:HS256:") && said.contains("cannot be read"),
+            "{said}"
+        );
+    }
+    assert_eq!(exit(&run(&["config", "show"])), 0);
+    std::fs::write(dir.path().join("key"), "a-secret-of-more-than-32-characters-hush").unwrap();
+    let open = stderr(&run(&["config", "check"]));
+    assert!(open.contains("chmod o= ") && !open.contains("hush"), "{open}");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(dir.path().join("key"), private).unwrap();
+    assert_eq!(exit(&run(&["config", "check"])), 0);
+    let shown = run(&["config", "show"]);
+    assert!(stdout(&shown).contains("main:HS256:") && !stdout(&shown).contains("hush"));
+    // Standard input is empty.
+    let nothing = run(&["token", "check", "--room", "r-1", "--json"]);
+    assert_eq!(exit(&nothing), 1);
+    assert!(
+        stderr(&nothing).contains("\"reason\":\"not_given\""),
+        "{}",
+        stderr(&nothing)
+    );
+}

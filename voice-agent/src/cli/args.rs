@@ -142,6 +142,12 @@ pub enum Command {
         /// Only those that serve this room
         room: Option<RoomId>,
     },
+    /// Host device tokens
+    Token {
+        /// What of them
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// The configuration
     Config {
         /// What of it
@@ -219,6 +225,17 @@ pub enum KernelCommand {
     Status,
     /// Remove every program and map of this instance from the kernel, which ends its cuts; refused while the agent runs
     Detach,
+}
+
+/// What to do with host device tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Verify the token on stdin with the configured keys, and say what is wrong with it
+    Check {
+        /// The room it is to start
+        #[arg(long)]
+        room: RoomId,
+    },
 }
 
 /// What to do with the configuration.

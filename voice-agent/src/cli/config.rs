@@ -5,16 +5,32 @@ use super::{
     args::Global,
     output::{Output, Tone},
 };
-use crate::config::{self, Config, XdpPolicy};
+use crate::{
+    config::{self, Config, ConfigErrors, XdpPolicy},
+    tokens::Tokens,
+};
 use humantime::format_duration;
 use serde_json::{Value, json};
 
 /// File, environment, flags.
 pub(super) fn load(global: &Global) -> Result<Config, Failure> {
+    Config::load(global.config.as_deref(), config::environment(), &sets(global)).map_err(mistaken)
+}
+
+/// The same, and the keys of host device tokens.
+pub(super) fn load_with_tokens(global: &Global) -> Result<(Config, Tokens), Failure> {
+    Config::load_with_tokens(global.config.as_deref(), config::environment(), &sets(global)).map_err(mistaken)
+}
+
+fn sets(global: &Global) -> Vec<String> {
     let mut sets = global.set.clone();
     sets.extend(global.instance.iter().map(|name| format!("node.instance={name}")));
-    Config::load(global.config.as_deref(), config::environment(), &sets)
-        .map_err(|mistakes| Failure::new(Code::Config, mistakes.to_string()))
+    sets
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn mistaken(mistakes: ConfigErrors) -> Failure {
+    Failure::new(Code::Config, mistakes.to_string())
 }
 
 /// The documented default file.
@@ -24,7 +40,7 @@ pub(super) fn default_file() -> String {
 
 /// Says that all is well, or lists every mistake.
 pub(super) fn check(global: &Global, out: Output) -> Result<String, Failure> {
-    load(global)?;
+    load_with_tokens(global)?;
     out.print(&json!({ "ok": true }), |_, out| {
         out.tone(Tone::Good, "The configuration is valid.") + "\n"
     })
@@ -52,6 +68,7 @@ fn shown(c: &Config) -> Value {
             "pong_within": format_duration(c.session.pong_within).to_string(),
             "max_peers": c.session.max_peers,
         },
+        "tokens": tokens(c),
         "janus": janus(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
@@ -101,6 +118,16 @@ fn kernel(c: &Config) -> Value {
         "ports": format!("{}-{}", k.ports.start(), k.ports.end()),
         "max_slots": k.max_slots,
         "log": k.log,
+    })
+}
+
+fn tokens(c: &Config) -> Value {
+    let t = &c.tokens;
+    json!({
+        "keys": t.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "issuer": t.issuer.as_deref().unwrap_or(""),
+        "audience": t.audience.as_deref().unwrap_or(""),
+        "leeway": format_duration(t.leeway).to_string(),
     })
 }
 

@@ -2,7 +2,8 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig, XdpPolicy,
+    Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig, TokensConfig,
+    XdpPolicy,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,6 +22,7 @@ pub(super) struct Draft {
     pub(super) rules: Rules,
     pub(super) kernel: KernelConfig,
     pub(super) session: SessionConfig,
+    pub(super) tokens: TokensConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
@@ -52,6 +54,12 @@ impl Draft {
                 ping_every: Duration::ZERO,
                 pong_within: Duration::ZERO,
                 max_peers: 0,
+            },
+            tokens: TokensConfig {
+                keys: Vec::new(),
+                issuer: None,
+                audience: None,
+                leeway: Duration::ZERO,
             },
             janus: JanusConfig {
                 admin_socket: PathBuf::new(),
@@ -86,6 +94,7 @@ impl Draft {
             rules: self.rules,
             kernel: self.kernel,
             session: self.session,
+            tokens: self.tokens,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
             log: self.log,

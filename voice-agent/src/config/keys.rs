@@ -2,6 +2,7 @@
 //! documented default file.
 
 use super::{Secret, XdpPolicy, draft::Draft, file, value::Kind};
+use crate::tokens::KeyFile;
 use std::{collections::BTreeSet, fmt::Write, ops::RangeInclusive, path::PathBuf, time::Duration};
 use voice_room::{NodeName, RoomId, config::Mode};
 
@@ -28,6 +29,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "session",
         "The gRPC stream to gateways, signalling and media servers.",
+    ),
+    (
+        "tokens",
+        "Host device tokens: JWTs with which gateways and signalling servers may start rooms.",
     ),
     (
         "janus",
@@ -306,6 +311,48 @@ pub(super) static KEYS: &[Key] = &[
         number(1..=65_535, |d, v| d.session.max_peers = v),
     ),
     key(
+        "tokens.keys",
+        "[]",
+        "The keys that tokens are signed with, each \"ID:ALGORITHM:FILE\"; ID is the token's kid. HS256: FILE holds the secret,\n\
+         one line of 32 or more visible characters, and is closed to others. EdDSA: FILE holds an Ed25519 public key (PEM).\n\
+         Read at start only. Without keys, only media servers and adapters may start rooms.",
+        Kind::List {
+            allowed: "up to 16 of ID:ALGORITHM:FILE: ID 1 to 64 visible ASCII characters without \":\" and \",\", each \
+                      once; ALGORITHM HS256 or EdDSA; FILE an absolute path",
+            set: |d, texts| {
+                let keys: Option<Vec<KeyFile>> = texts.iter().map(|text| text.parse().ok()).collect();
+                d.tokens.keys = keys.unwrap_or_default();
+                let ids: BTreeSet<&str> = d.tokens.keys.iter().map(|key| key.id.as_str()).collect();
+                ids.len() == texts.len() && texts.len() <= 16
+            },
+        },
+    ),
+    key(
+        "tokens.issuer",
+        "\"\"",
+        "What a token's iss must be. Empty: it is not looked at.",
+        text(NAME_IN_TOKEN, |d, t| {
+            d.tokens.issuer = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 256
+        }),
+    ),
+    key(
+        "tokens.audience",
+        "\"\"",
+        "What a token's aud must be, or have among others. Empty: it is not looked at.",
+        text(NAME_IN_TOKEN, |d, t| {
+            d.tokens.audience = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 256
+        }),
+    ),
+    key(
+        "tokens.leeway",
+        "\"60s\"",
+        "How far the clocks of who signs and of this node may differ: a token holds for so long after its exp, and before its\n\
+         nbf and iat. RFC 7519 says a few minutes at most; 60s is what JWT libraries take.",
+        time(0, MINUTE.saturating_mul(5), |d, v| d.tokens.leeway = v),
+    ),
+    key(
         "janus.admin_socket",
         "\"\"",
         "The unix socket (SOCK_SEQPACKET) of the Janus admin API. Empty: no Janus adapter.",
@@ -370,6 +417,7 @@ pub(super) static KEYS: &[Key] = &[
     ),
 ];
 
+const NAME_IN_TOKEN: &str = "empty, or up to 256 bytes";
 const ABSOLUTE: &str = "the absolute path of a directory, not \"/\"";
 const ADDRESS_OR_OFF: &str = "\"off\", or an IP address and port, such as \"127.0.0.1:7402\"";
 const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:7400\" or \"[::1]:7400\"";

@@ -9,6 +9,7 @@ use super::{
     keys::{self, Key},
     value::Given,
 };
+use crate::tokens::{KeyMistake, Tokens};
 use std::{collections::BTreeMap, path::Path};
 
 /// Read when no file is named; it need not exist then.
@@ -26,8 +27,20 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         sets: &[String],
     ) -> Result<Config, ConfigErrors> {
-        let read = file::read(file.unwrap_or(Path::new(DEFAULT_FILE)), file.is_some());
-        Loader::new().file(read).environment(env).flags(sets).finish()
+        Loader::with(file, env, sets).finish()
+    }
+
+    /// As [`Config::load`], and reads the key files of tokens: for who runs, and for who wants to know whether that would
+    /// work. They need not be readable for others.
+    ///
+    /// # Errors
+    /// Every mistake at once, those in the key files too.
+    pub fn load_with_tokens(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<(Config, Tokens), ConfigErrors> {
+        Loader::with(file, env, sets).finish_with_tokens()
     }
 }
 
@@ -39,6 +52,11 @@ pub(super) struct Loader {
 }
 
 impl Loader {
+    fn with(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Loader {
+        let read = file::read(file.unwrap_or(Path::new(DEFAULT_FILE)), file.is_some());
+        Loader::new().file(read).environment(env).flags(sets)
+    }
+
     /// With every default.
     pub(super) fn new() -> Loader {
         let mut loader = Loader {
@@ -101,6 +119,18 @@ impl Loader {
         let problem = format!("allowed: {}", key.kind.allowed());
         self.mistakes
             .push(Mistake::value(key.path, origin, &shown, problem));
+    }
+
+    pub(super) fn finish_with_tokens(mut self) -> Result<(Config, Tokens), ConfigErrors> {
+        let tokens = Tokens::load(&self.draft.tokens).unwrap_or_else(|mistakes| {
+            let origin = self.origins.get("tokens.keys").cloned();
+            let origin = origin.unwrap_or(Origin::Default);
+            let mistake =
+                |KeyMistake { key, problem }| Mistake::value("tokens.keys", origin.clone(), &key, problem);
+            self.mistakes.extend(mistakes.into_iter().map(mistake));
+            Tokens::default()
+        });
+        self.finish().map(|config| (config, tokens))
     }
 
     pub(super) fn finish(mut self) -> Result<Config, ConfigErrors> {

@@ -24,6 +24,7 @@ use crate::{
         self,
         metrics::{self, Source},
     },
+    tokens::Tokens,
 };
 use anyhow::Context;
 use std::{
@@ -48,7 +49,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
@@ -62,7 +63,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    runtime.block_on(agent(config))
+    runtime.block_on(agent(config, tokens))
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
@@ -70,13 +71,13 @@ fn make_run_dir(run: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make paths.run {}", run.display()))
 }
 
-async fn agent(config: Config) -> anyhow::Result<()> {
+async fn agent(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     let listen = config.session.listen;
     // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
-    let parts = Parts::start(&config).await?;
+    let parts = Parts::start(&config, tokens).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts.sessions, &handle, listener, &stop_adapters);
@@ -129,7 +130,7 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: &Config) -> anyhow::Result<Parts> {
+    async fn start(config: &Config, tokens: Tokens) -> anyhow::Result<Parts> {
         let Opened {
             store,
             stored,
@@ -153,6 +154,7 @@ impl Parts {
             epoch,
             config.kernel.ports.clone(),
             &config.session,
+            tokens,
         );
         let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
         report(&core, epoch);

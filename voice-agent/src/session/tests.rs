@@ -5,6 +5,7 @@ mod limits;
 mod pushes;
 mod quiet;
 mod streams;
+mod tokens;
 
 use super::{
     client::{ClientError, PeerClient},
@@ -62,12 +63,17 @@ fn config(max_peers: u32) -> SessionConfig {
 }
 
 fn sessions(max_peers: u32) -> Sessions {
+    sessions_with(max_peers, Tokens::default())
+}
+
+fn sessions_with(max_peers: u32, tokens: Tokens) -> Sessions {
     let epoch = Epoch { era: 1, revision: 7 };
     Sessions::new(
         NodeName::new("node-1").unwrap(),
         epoch,
         50_000..=60_000,
         &config(max_peers),
+        tokens,
     )
 }
 
@@ -123,11 +129,18 @@ impl Agent {
     }
 
     async fn with_max_peers(max_peers: u32) -> Agent {
+        Agent::with(sessions(max_peers)).await
+    }
+
+    async fn with_tokens(tokens: Tokens) -> Agent {
+        Agent::with(sessions_with(100, tokens)).await
+    }
+
+    async fn with(sessions: Sessions) -> Agent {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (handle, queue) = Handle::new(64);
         let (tx, told) = mpsc::unbounded_channel();
-        let sessions = sessions(max_peers);
         let stop = CancellationToken::new();
         Agent {
             addr,

@@ -3,10 +3,11 @@
 use crate::{
     proto::v1::{self, ClientEventKind, EventType},
     session::peer::{PeerInfo, Role},
+    tokens::{MAX_TOKEN, Tokens},
 };
 use std::{collections::HashSet, ops::RangeInclusive};
 use voice_room::{
-    ClientId, Epoch, IdError, Incarnation, OpId, Port, RoomId, TraceId, Version,
+    ClientId, Epoch, IdError, Incarnation, OpId, Port, RoomId, TraceId, Version, Wall,
     input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
 };
 
@@ -16,8 +17,6 @@ const MAX_ROOMS: usize = 10_000;
 const MAX_PORTS: usize = 4096;
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 256;
-/// The longest host token, in bytes.
-const MAX_TOKEN: usize = 8192;
 /// The longest name or version of a peer's software.
 const MAX_SOFTWARE: usize = 64;
 
@@ -70,32 +69,41 @@ pub(super) fn hello(hello: &v1::Hello) -> Result<(), Refusal> {
 }
 
 /// A room event as a request to the core.
-pub(super) fn room_event(peer: &PeerInfo, event: v1::RoomEvent) -> Result<Request, Refusal> {
+pub(super) fn room_event(
+    peer: &PeerInfo,
+    event: v1::RoomEvent,
+    tokens: &Tokens,
+    now: Wall,
+) -> Result<Request, Refusal> {
     text("reason", &event.reason, MAX_REASON)?;
+    let room = RoomId::new(&event.room)?;
     Ok(Request {
-        room: RoomId::new(&event.room)?,
         op_id: event.op_id.as_deref().map(OpId::new).transpose()?,
         incarnation: event.incarnation.map(Incarnation),
         sequence: event.sequence,
         actor: peer.actor(),
         trace_id: peer.trace.clone(),
         reply: None,
-        ask: ask(peer, event)?,
+        ask: ask(event, |token| credential(peer.role, token, tokens, &room, now))?,
+        room,
     })
 }
 
-fn ask(peer: &PeerInfo, event: v1::RoomEvent) -> Result<Ask, Refusal> {
+fn ask(
+    event: v1::RoomEvent,
+    credential: impl Fn(Option<&str>) -> Result<Credential, Refusal>,
+) -> Result<Ask, Refusal> {
     let host = event.host.as_deref().map(ClientId::new).transpose()?;
     let kind = EventType::try_from(event.event).unwrap_or(EventType::Unspecified);
     Ok(match kind {
         EventType::Create => Ask::Create,
         EventType::StartLive => Ask::StartLive {
             host,
-            credential: credential(peer.role, event.token.as_deref())?,
+            credential: credential(event.token.as_deref())?,
         },
         EventType::HostReturn => Ask::HostReturn {
             host,
-            credential: credential(peer.role, event.token.as_deref())?,
+            credential: credential(event.token.as_deref())?,
         },
         EventType::HostDisconnect => Ask::HostDisconnect { reason: event.reason },
         EventType::NoActiveUser => Ask::NoActiveUser,
@@ -115,17 +123,28 @@ fn ask(peer: &PeerInfo, event: v1::RoomEvent) -> Result<Ask, Refusal> {
     })
 }
 
-fn credential(role: Role, token: Option<&str>) -> Result<Credential, Refusal> {
+/// What stands behind a host. A token that does not hold is for the core to refuse, after what weighs more.
+fn credential(
+    role: Role,
+    token: Option<&str>,
+    tokens: &Tokens,
+    room: &RoomId,
+    now: Wall,
+) -> Result<Credential, Refusal> {
     if token.is_some_and(|token| token.len() > MAX_TOKEN) {
         return Err(Refusal::malformed(format!(
             "token: at most {MAX_TOKEN} bytes are allowed"
         )));
     }
-    Ok(match role {
-        Role::Media => Credential::Trusted,
-        Role::Gateway | Role::Signalling => Credential::Invalid(
-            "no host-token keys are configured; only trusted sources may start rooms".into(),
-        ),
+    if role == Role::Media {
+        return Ok(Credential::Trusted);
+    }
+    Ok(match tokens.verify(token, room, now) {
+        Ok(verified) => Credential::Token { host: verified.host },
+        Err(refused) => {
+            refused.counter().count();
+            Credential::Invalid(refused.to_string())
+        }
     })
 }
 

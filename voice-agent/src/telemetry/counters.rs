@@ -64,6 +64,17 @@ counters! {
     SessionReplaced, "session_replaced", "Streams replaced by a new one of the same peer id.";
     SessionStrayAcks, "session_stray_acks", "Acknowledgements of a STATE_EXPIRED that is not pending: repeats, or withdrawn meanwhile.";
     SessionNotKept, "session_not_kept", "STATE_EXPIRED that could not be kept for reconnects because too many are.";
+    TokenNoKeys, "token_no_keys", "Host tokens refused because tokens.keys is empty.";
+    TokenNotGiven, "token_not_given", "Starts and returns of hosts refused because no token was given.";
+    TokenMalformed, "token_malformed", "Host tokens that are no JWT.";
+    TokenAlgorithm, "token_algorithm", "Host tokens whose algorithm is not that of their key, `none` among them.";
+    TokenUnknownKey, "token_unknown_key", "Host tokens whose kid is not configured.";
+    TokenSignature, "token_signature", "Host tokens with a wrong signature.";
+    TokenClaims, "token_claims", "Host tokens with a claim that is missing or of the wrong kind.";
+    TokenExpired, "token_expired", "Host tokens that had expired.";
+    TokenNotYet, "token_not_yet", "Host tokens whose nbf or iat lies ahead.";
+    TokenWrongRoom, "token_wrong_room", "Host tokens for another room than the one asked for.";
+    TokenIssuerOrAudience, "token_issuer_or_audience", "Host tokens of another issuer, or for another audience.";
     JanusBadRequests, "janus_bad_requests", "Event requests that were not JSON objects with the fields they need, or too large; answered with an error.";
     JanusEventsDropped, "janus_events_dropped", "Events dropped because the queue was full; a listing repairs what they said.";
     JanusConnectionsFailed, "janus_connections_failed", "Connections to the event listener that ended with an error.";

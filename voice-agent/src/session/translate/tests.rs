@@ -33,7 +33,16 @@ fn said(result: Result<impl std::fmt::Debug, Refusal>) -> String {
 
 #[test]
 fn a_media_server_may_start_rooms_and_a_gateway_may_not_without_keys() {
-    let ask = |role| room_event(&peer(role), event(EventType::StartLive)).unwrap().ask;
+    let ask = |role| {
+        room_event(
+            &peer(role),
+            event(EventType::StartLive),
+            &Tokens::default(),
+            Wall(0),
+        )
+        .unwrap()
+        .ask
+    };
     let credential = |role| match ask(role) {
         Ask::StartLive { credential, .. } => credential,
         other => panic!("{other:?}"),
@@ -57,6 +66,8 @@ fn a_room_event_carries_all_that_was_said_to_the_core() {
             reason: "over".into(),
             ..event(EventType::Close)
         },
+        &Tokens::default(),
+        Wall(0),
     )
     .unwrap();
     assert_eq!(
@@ -79,7 +90,14 @@ fn a_room_event_carries_all_that_was_said_to_the_core() {
 
 #[test]
 fn a_mistake_in_a_room_event_is_refused_with_what_is_allowed() {
-    let with = |event| said(room_event(&peer(Role::Gateway), event));
+    let with = |event| {
+        said(room_event(
+            &peer(Role::Gateway),
+            event,
+            &Tokens::default(),
+            Wall(0),
+        ))
+    };
     assert!(with(event(EventType::Close)).contains("CLOSE needs `version`"));
     assert!(with(event(EventType::Unspecified)).contains("allowed are CREATE"));
     let unknown = v1::RoomEvent {

@@ -6,6 +6,7 @@ use crate::{
     driver::{Figures, Message, Query},
     kernel::{InterfaceStatus, KernelStatus},
     telemetry::counters,
+    tokens::Tokens,
 };
 use hyper::Method;
 use std::collections::BTreeSet;
@@ -27,7 +28,13 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
     let node = NodeName::new("node").unwrap();
     let source = Source {
         handle,
-        sessions: Sessions::new(node, Epoch::default(), 50_000..=60_000, &session),
+        sessions: Sessions::new(
+            node,
+            Epoch::default(),
+            50_000..=60_000,
+            &session,
+            Tokens::default(),
+        ),
         vitals: Vitals::new().unwrap(),
         mode: Mode::Enforce,
     };
