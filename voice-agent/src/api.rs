@@ -10,7 +10,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use crate::{driver::Handle, proto::admin::admin_server::AdminServer};
+use crate::{driver::Handle, proto::admin::admin_server::AdminServer, telemetry::audit::Audit};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -79,6 +79,7 @@ pub enum ApiError {
 pub async fn serve(
     path: &Path,
     handle: Handle,
+    audit: Audit,
     about: About,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
@@ -86,6 +87,7 @@ pub async fn serve(
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let ops = ops::Ops {
         handle,
+        audit,
         about,
         readers: events::Readers::new(shutdown.clone()),
     };

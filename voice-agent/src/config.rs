@@ -42,6 +42,8 @@ pub struct Config {
     pub janus: Option<JanusConfig>,
     /// `[metrics]`
     pub metrics: MetricsConfig,
+    /// `[audit]`
+    pub audit: AuditConfig,
     /// `[log]`
     pub log: LogConfig,
 }
@@ -141,6 +143,17 @@ pub struct MetricsConfig {
     pub listen: Option<SocketAddr>,
     /// `metrics.insecure`: must be true for a listener beyond loopback.
     pub insecure: bool,
+}
+
+/// The audit log.
+#[derive(Debug, Clone)]
+pub struct AuditConfig {
+    /// `audit.file`, default `audit.jsonl` in `paths.state`; `None`: off.
+    pub file: Option<PathBuf>,
+    /// `audit.max_bytes`: the file is rotated before it is larger. Default 64 MiB.
+    pub max_bytes: u64,
+    /// `audit.keep`: rotated files beside it, default 8.
+    pub keep: u32,
 }
 
 /// Logs.

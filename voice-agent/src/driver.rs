@@ -3,6 +3,7 @@
 //! One loop on a thread of its own. It waits for nothing but its queue, its clock and the journal of trips' intents (20 ms
 //! at most a batch to write them, and as long to forget them); what may block runs elsewhere and answers with an input.
 
+mod audit;
 mod clock;
 mod evidence;
 mod execute;
@@ -25,6 +26,7 @@ use crate::{
     kernel::Kernel,
     session::Sessions,
     store::{RoomStore, journal::JournalHandle},
+    telemetry::audit::Audit,
 };
 use clock::now;
 use evidence::Evidence;
@@ -38,6 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
     Core, Incarnation, Input, Mono, Port, Rejected, RoomId,
     command::Accepted,
+    config::Mode,
     input::{Ask, ReplyId},
 };
 
@@ -58,6 +61,7 @@ struct Driver {
     evidence: Evidence,
     kill_switch: KillSwitch,
     heartbeat: Duration,
+    mode: Mode,
     sampled: Mono,
     /// When the counters were read last.
     counted: Mono,
@@ -73,6 +77,7 @@ struct Driver {
     store_answers: bool,
     tally: Tally,
     vitals: Vitals,
+    audit: Audit,
 }
 
 impl Driver {
@@ -89,6 +94,7 @@ impl Driver {
             Ok(fd) => fd,
             Err(error) => return tracing::error!(%error, "cannot wait for the kernel's first-drop events"),
         };
+        self.audit_start();
         self.execute().await;
         loop {
             tokio::select! {
@@ -161,7 +167,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.vitals.ticked(now().mono);
-        self.turn_kill_switch();
+        self.follow_kill_switch();
         let due = now().mono.since(self.sampled) >= self.heartbeat;
         if due {
             self.sample();
@@ -188,5 +194,6 @@ impl Driver {
         if let Err(error) = self.evidence.flush().await {
             tracing::warn!(%error, "the last evidence was not written");
         }
+        self.audit_stop();
     }
 }

@@ -1,6 +1,7 @@
 //! What the agent says of itself: its log, its counters of failures and bad input, and its figures for
 //! Prometheus.
 
+pub mod audit;
 pub mod counters;
 pub mod logs;
 pub mod metrics;

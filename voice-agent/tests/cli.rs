@@ -15,6 +15,7 @@ use voice_agent::{
     driver::{Handle, Message, Query},
     kernel::KernelStatus,
     lock::AgentLock,
+    telemetry::audit::Audit,
 };
 use voice_room::{
     Epoch, EventType, Incarnation, NodeName, OpId, Rejected, RoomId, State, StateChangeEvent, Version, Wall,
@@ -346,7 +347,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
         }
     };
     tokio::select! {
-        served = api::serve(socket, handle, about, shutdown) => served.unwrap(),
+        served = api::serve(socket, handle, Audit::default(), about, shutdown) => served.unwrap(),
         () = driver => {}
     }
 }

@@ -72,6 +72,8 @@ pub enum Command {
     Commit(Change),
     /// Keep this for `explain`. Answers `Step(Audit)` for a trip's own entry.
     Record(Entry),
+    /// The same once more: a trip's own entry that could not be kept.
+    RecordAgain(Entry),
     /// Something was left out or ignored on purpose: count it under `code` and log it.
     Note {
         /// A stable name.

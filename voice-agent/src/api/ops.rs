@@ -7,8 +7,11 @@ use super::{
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
+    telemetry::audit::{Asked, Audit},
 };
 use futures::{StreamExt, stream};
+use serde::Serialize;
+use serde_json::json;
 use std::{future::Future, time::Duration};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
 use voice_room::{Rejected, RoomId, Version, command::Accepted, input, input::Ask, timeline::Actor};
@@ -28,6 +31,7 @@ pub(super) type Answer<T> = Result<Response<T>, Status>;
 #[derive(Debug)]
 pub(super) struct Ops {
     pub(super) handle: Handle,
+    pub(super) audit: Audit,
     pub(super) about: About,
     pub(super) readers: Readers,
 }
@@ -65,6 +69,7 @@ impl Admin for Ops {
             kernel: Some(convert::kernel(&kernel)),
             maintenance_of_every_room: of_every_room.map(|m| convert::maintenance(m, now)),
             rooms_under_maintenance: u32::try_from(of_rooms).unwrap_or(u32::MAX),
+            audit_problem: self.audit.problem(),
         }))
     }
 
@@ -98,64 +103,72 @@ impl Admin for Ops {
     }
 
     async fn block(&self, request: Request<pb::BlockRequest>) -> Answer<pb::ActResponse> {
-        let lasts = request.get_ref().lasts_ms.map(Duration::from_millis);
-        if lasts.is_some_and(|d| d.is_zero()) {
-            return Err(Status::invalid_argument(
-                "lasts_ms is 0; give at least 1, or leave it out",
-            ));
-        }
-        let reason = reason(&request.get_ref().reason)?;
-        let ask = Ask::Block { lasts, reason };
-        self.act(&request, &request.get_ref().room, ask).await
+        let wanted = request.get_ref();
+        let asked = self.asked("block", &request).of_room(&wanted.room);
+        let asked = asked.because(&wanted.reason);
+        let asked = asked.saying(json!({ "lasts_ms": wanted.lasts_ms }));
+        concluded(asked, self.cut(&request).await)
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Answer<pb::ActResponse> {
-        let reason = reason(&request.get_ref().reason)?;
-        let ask = Ask::Release { reason };
-        self.act(&request, &request.get_ref().room, ask).await
+        let wanted = request.get_ref();
+        let asked = self.asked("release", &request).of_room(&wanted.room);
+        let asked = asked.because(&wanted.reason);
+        concluded(asked, self.let_go(&request).await)
     }
 
     async fn release_all(&self, request: Request<pb::ReleaseAllRequest>) -> Answer<pb::ReleaseAllResponse> {
-        let reason = reason(&request.get_ref().reason)?;
-        let actor = caller(&request);
-        let rooms = asked(self.handle.rooms()).await?;
-        let blocked = rooms.into_iter().filter(|v| v.block.is_some()).map(|v| v.room);
-        let release = |room: RoomId| self.release_one(room, actor.clone(), reason.clone());
-        let results = stream::iter(blocked)
-            .map(release)
-            .buffered(RELEASES_AT_ONCE)
-            .collect()
-            .await;
-        Ok(Response::new(pb::ReleaseAllResponse { results }))
+        let asked = self.asked("release_all", &request);
+        let asked = asked.because(&request.get_ref().reason);
+        let answer = self.let_all_go(&request).await;
+        match &answer {
+            Ok(done) => asked.done(&json!({ "rooms": done.get_ref().results.len() })),
+            Err(status) => asked.refused(reason_of(status), status.message()),
+        }
+        answer
     }
 
     async fn close(&self, request: Request<pb::CloseRequest>) -> Answer<pb::ActResponse> {
-        let ask = Ask::Close {
-            version: Version(request.get_ref().version),
-            reason: reason(&request.get_ref().reason)?,
-        };
-        self.act(&request, &request.get_ref().room, ask).await
+        let wanted = request.get_ref();
+        let asked = self.asked("close", &request).of_room(&wanted.room);
+        let asked = asked.because(&wanted.reason);
+        let asked = asked.saying(json!({ "version": wanted.version }));
+        concluded(asked, self.end(&request).await)
     }
 
     async fn kill_switch(&self, request: Request<pb::KillSwitchRequest>) -> Answer<pb::KillSwitchResponse> {
         let on = request.get_ref().on;
-        let turned = asked(self.handle.kill_switch(on, caller(&request))).await?;
-        turned.map_err(|e| Status::internal(format!("turning the kill switch: {e}")))?;
-        Ok(Response::new(pb::KillSwitchResponse { on }))
+        let asked = self.asked("kill_switch", &request).saying(json!({ "on": on }));
+        concluded(asked, self.turn(on, &request).await)
     }
 
     async fn maintenance_on(
         &self,
         request: Request<pb::MaintenanceOnRequest>,
     ) -> Answer<pb::MaintenanceOnResponse> {
-        self.maintain(&request).await
+        let wanted = request.get_ref();
+        let asked = self.asked("maintenance_on", &request);
+        let asked = match &wanted.room {
+            Some(room) => asked.of_room(room),
+            None => asked,
+        };
+        let asked = asked.because(&wanted.reason);
+        let asked = asked.saying(json!({ "lasts_ms": wanted.lasts_ms, "every_room": wanted.room.is_none() }));
+        concluded(asked, self.maintain(&request).await)
     }
 
     async fn maintenance_off(
         &self,
         request: Request<pb::MaintenanceOffRequest>,
     ) -> Answer<pb::MaintenanceOffResponse> {
-        self.end_maintenance(&request).await
+        let room = &request.get_ref().room;
+        let asked = self.asked("maintenance_off", &request);
+        let asked = match room {
+            Some(room) => asked.of_room(room),
+            None => asked,
+        };
+        let asked = asked.saying(json!({ "every_room": room.is_none() }));
+        concluded(asked, self.end_maintenance(&request).await)
     }
 
     async fn maintenance_list(
@@ -184,6 +197,57 @@ impl Admin for Ops {
 }
 
 impl Ops {
+    /// The caller's uid and what is asked for go into the audit log, with the answer.
+    fn asked<T>(&self, action: &'static str, request: &Request<T>) -> Asked<'_> {
+        self.audit.asked(action, caller(request))
+    }
+
+    async fn cut(&self, request: &Request<pb::BlockRequest>) -> Answer<pb::ActResponse> {
+        let lasts = request.get_ref().lasts_ms.map(Duration::from_millis);
+        if lasts.is_some_and(|d| d.is_zero()) {
+            return Err(Status::invalid_argument(
+                "lasts_ms is 0; give at least 1, or leave it out",
+            ));
+        }
+        let reason = reason(&request.get_ref().reason)?;
+        let ask = Ask::Block { lasts, reason };
+        self.act(request, &request.get_ref().room, ask).await
+    }
+
+    async fn let_go(&self, request: &Request<pb::ReleaseRequest>) -> Answer<pb::ActResponse> {
+        let reason = reason(&request.get_ref().reason)?;
+        let ask = Ask::Release { reason };
+        self.act(request, &request.get_ref().room, ask).await
+    }
+
+    async fn let_all_go(&self, request: &Request<pb::ReleaseAllRequest>) -> Answer<pb::ReleaseAllResponse> {
+        let reason = reason(&request.get_ref().reason)?;
+        let actor = caller(request);
+        let rooms = asked(self.handle.rooms()).await?;
+        let blocked = rooms.into_iter().filter(|v| v.block.is_some()).map(|v| v.room);
+        let release = |room: RoomId| self.release_one(room, actor.clone(), reason.clone());
+        let results = stream::iter(blocked)
+            .map(release)
+            .buffered(RELEASES_AT_ONCE)
+            .collect()
+            .await;
+        Ok(Response::new(pb::ReleaseAllResponse { results }))
+    }
+
+    async fn end(&self, request: &Request<pb::CloseRequest>) -> Answer<pb::ActResponse> {
+        let ask = Ask::Close {
+            version: Version(request.get_ref().version),
+            reason: reason(&request.get_ref().reason)?,
+        };
+        self.act(request, &request.get_ref().room, ask).await
+    }
+
+    async fn turn<T>(&self, on: bool, request: &Request<T>) -> Answer<pb::KillSwitchResponse> {
+        let turned = asked(self.handle.kill_switch(on, caller(request))).await?;
+        turned.map_err(|e| Status::internal(format!("turning the kill switch: {e}")))?;
+        Ok(Response::new(pb::KillSwitchResponse { on }))
+    }
+
     async fn act<T>(&self, request: &Request<T>, room: &str, ask: Ask) -> Answer<pb::ActResponse> {
         let room = room_id(room)?;
         let accepted = self.request(room.clone(), caller(request), ask).await?;
@@ -197,14 +261,21 @@ impl Ops {
     }
 
     async fn release_one(&self, room: RoomId, actor: Actor, reason: String) -> pb::ReleaseResult {
+        let asked = self.audit.asked("release", actor.clone());
+        let asked = asked.of_room(room.as_str()).because(&reason);
         let done = self.request(room.clone(), actor, Ask::Release { reason }).await;
         let ok = done.is_ok();
-        let detail = match done {
+        let detail = match &done {
             Ok(accepted) => accepted.state.name().into(),
             Err(status) => status.message().into(),
         };
         let room = room.to_string();
-        pb::ReleaseResult { room, ok, detail }
+        let result = pb::ReleaseResult { room, ok, detail };
+        match &done {
+            Ok(_) => asked.done(&result),
+            Err(status) => asked.refused(reason_of(status), status.message()),
+        }
+        result
     }
 
     async fn request(&self, room: RoomId, actor: Actor, ask: Ask) -> Result<Accepted, Status> {
@@ -243,6 +314,20 @@ impl Ops {
             ))),
         }
     }
+}
+
+/// Ends the line of what was asked for, with the answer that the caller gets.
+fn concluded<T: Serialize>(asked: Asked<'_>, answer: Answer<T>) -> Answer<T> {
+    match &answer {
+        Ok(response) => asked.done(response.get_ref()),
+        Err(status) => asked.refused(reason_of(status), status.message()),
+    }
+    answer
+}
+
+/// The core's own name of a refusal, where it has one.
+fn reason_of(status: &Status) -> Option<&str> {
+    status.metadata().get(REASON)?.to_str().ok()
 }
 
 /// Waits for the driver, within bounds. UNAVAILABLE, and only this, says that the agent itself does not work.

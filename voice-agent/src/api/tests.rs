@@ -49,7 +49,7 @@ impl Served {
         let shutdown = CancellationToken::new();
         let (path, end) = (dir.path().join(SOCKET), shutdown.clone());
         let at = path.clone();
-        let server = tokio::spawn(async move { serve(&at, handle, about(), end).await });
+        let server = tokio::spawn(async move { serve(&at, handle, Audit::default(), about(), end).await });
         let client = client(&path).await;
         let served = Served {
             dir,
@@ -483,7 +483,8 @@ async fn the_socket_has_mode_0660_from_the_start_and_is_gone_after_shutdown() {
 async fn a_live_agents_socket_is_not_taken_and_goes_on_answering() {
     let (mut served, mut client) = Served::start().await;
     let (handle, _queue) = Handle::new(1);
-    let second = serve(&served.socket(), handle, about(), CancellationToken::new()).await;
+    let path = served.socket();
+    let second = serve(&path, handle, Audit::default(), about(), CancellationToken::new()).await;
     assert!(matches!(second, Err(ApiError::InUse(_))));
     let played = async {
         let Some(Message::Query(Query::Rooms(answer))) = served.driver.recv().await else {

@@ -74,6 +74,11 @@ fn shown(c: &Config) -> Value {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
             "insecure": c.metrics.insecure,
         },
+        "audit": {
+            "file": c.audit.file.as_ref().map_or("off".into(), |file| file.display().to_string()),
+            "max_bytes": c.audit.max_bytes,
+            "keep": c.audit.keep,
+        },
         "log": { "filter": c.log.filter, "format": if c.log.json { "json" } else { "text" } },
     })
 }

@@ -107,7 +107,7 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     findings.extend(routes::check(config, &known));
     findings.extend(ports::check(config, &known));
     findings.extend(clock::check());
-    findings.extend(disk::check(config, known.agent.is_some()).await);
+    findings.extend(disk::check(config, known.agent.as_ref()).await);
     findings.extend(media::check(config, &known).await);
     findings.extend(policy::check(config, &known));
     conclude(&findings, out)

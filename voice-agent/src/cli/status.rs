@@ -39,6 +39,12 @@ fn show(s: &StatusResponse, out: Output) -> String {
         s.pid,
     );
     screen += &maintained(s, out);
+    if let Some(problem) = &s.audit_problem {
+        screen += &format!(
+            "audit log    {}\n",
+            out.tone(Tone::Bad, &format!("NOT WRITTEN: {problem}"))
+        );
+    }
     screen += &counts(&rooms, out);
     screen += &kernel::summary(&kernel, out);
     screen += "\n";

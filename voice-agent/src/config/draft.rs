@@ -2,8 +2,8 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig, TokensConfig,
-    XdpPolicy,
+    AuditConfig, Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig,
+    TokensConfig, XdpPolicy,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -26,6 +26,8 @@ pub(super) struct Draft {
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
+    /// An empty file stands for the one in `paths.state`.
+    pub(super) audit: AuditConfig,
     pub(super) log: LogConfig,
 }
 
@@ -70,6 +72,11 @@ impl Draft {
                 listen: None,
                 insecure: false,
             },
+            audit: AuditConfig {
+                file: None,
+                max_bytes: 0,
+                keep: 0,
+            },
             log: LogConfig {
                 filter: String::new(),
                 json: false,
@@ -86,6 +93,14 @@ impl Draft {
             run: own(&self.paths.run),
             bpffs: own(&self.paths.bpffs.join("voice-agent")),
         };
+        let mut audit = self.audit;
+        if audit
+            .file
+            .as_ref()
+            .is_some_and(|file| file.as_os_str().is_empty())
+        {
+            audit.file = Some(paths.state.join("audit.jsonl"));
+        }
         let has_janus = !self.janus.admin_socket.as_os_str().is_empty();
         Config {
             node,
@@ -97,6 +112,7 @@ impl Draft {
             tokens: self.tokens,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
+            audit,
             log: self.log,
         }
     }

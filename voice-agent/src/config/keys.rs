@@ -3,7 +3,13 @@
 
 use super::{Secret, XdpPolicy, draft::Draft, file, value::Kind};
 use crate::tokens::KeyFile;
-use std::{collections::BTreeSet, fmt::Write, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use voice_room::{NodeName, RoomId, config::Mode};
 
 /// One key.
@@ -41,6 +47,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "metrics",
         "Figures for Prometheus (/metrics) and liveness (/livez).",
+    ),
+    (
+        "audit",
+        "Every decision and every operator's action, one JSON object a line.",
     ),
     ("log", "The agent's own log, on standard error."),
 ];
@@ -398,6 +408,27 @@ pub(super) static KEYS: &[Key] = &[
         Kind::Switch(|d, v| d.metrics.insecure = v),
     ),
     key(
+        "audit.file",
+        "\"\"",
+        "Empty: audit.jsonl in paths.state. off: none. Rotated files lie beside it, the youngest with .1 at its end.",
+        text("empty, \"off\", or an absolute path", |d, t| {
+            d.audit.file = (t != "off").then(|| PathBuf::from(t));
+            t.is_empty() || t == "off" || Path::new(t).is_absolute()
+        }),
+    ),
+    key(
+        "audit.max_bytes",
+        "67108864",
+        "The file is rotated before it grows larger.",
+        number(4_096..=u32::MAX, |d, v| d.audit.max_bytes = v.into()),
+    ),
+    key(
+        "audit.keep",
+        "8",
+        "Rotated files that are kept.",
+        number(1..=1_000, |d, v| d.audit.keep = v),
+    ),
+    key(
         "log.filter",
         "\"info,fjall=warn,lsm_tree=warn\"",
         "What is logged, as a tracing filter. The kernel programs' own lines have the target `kernel`.",
@@ -464,7 +495,7 @@ pub(super) fn default_values() -> file::FileValues {
             let _ = writeln!(text, "{} = {}", key.name(), key.default);
         }
     }
-    file::parse(&text, std::path::Path::new("(defaults)"))
+    file::parse(&text, Path::new("(defaults)"))
 }
 
 /// What `text` begins with as far as it could be a key: the rest may be a secret.

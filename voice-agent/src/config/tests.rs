@@ -59,7 +59,7 @@ fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
             .lines()
             .filter(|l| l.contains(" = ") && !l.starts_with('#'))
             .count(),
-        41
+        44
     );
     let defaults = format!("{:?}", load("", &[], &[]).unwrap());
     assert_eq!(format!("{:?}", load(&commented, &[], &[]).unwrap()), defaults);
@@ -163,6 +163,19 @@ fn text_that_is_not_toml_is_reported_by_line_beside_the_other_mistakes() {
     );
     assert_eq!(all[1].key, "trip.isolation");
     assert_eq!(all.len(), 2, "{all:?}");
+}
+
+#[test]
+fn the_audit_log_lies_in_the_state_directory_of_its_instance_unless_said_otherwise() {
+    let of = |text: &str| load(text, &[], &[]).unwrap().audit.file;
+    assert_eq!(of(""), Some("/var/lib/voice-agent/audit.jsonl".into()));
+    assert_eq!(
+        of("[node]\ninstance = \"two\"\n"),
+        Some("/var/lib/voice-agent-two/audit.jsonl".into())
+    );
+    assert_eq!(of("[audit]\nfile = \"off\"\n"), None);
+    assert_eq!(of("[audit]\nfile = \"/srv/a\"\n"), Some("/srv/a".into()));
+    assert!(load("[audit]\nfile = \"a\"\n", &[], &[]).is_err());
 }
 
 #[test]

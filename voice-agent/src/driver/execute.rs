@@ -58,14 +58,22 @@ impl Driver {
             Command::Commit(change) => self.commit(change),
             Command::Record(entry) => {
                 self.tally.take(&entry);
+                self.audit.decided(&entry);
                 self.evidence.keep(entry);
             }
+            Command::RecordAgain(entry) => self.evidence.keep(entry),
             Command::Note { code, room, detail } => {
                 counters::note(code);
                 tracing::info!(code, %room, "{detail}");
+                self.audit_note(code, &room, &detail);
             }
             Command::KeepMaintenance { notice, reply } => self.keep_maintenance(notice, reply),
-            Command::ForgetMaintenance { room, reply } => self.forget_maintenance(room, reply),
+            Command::ForgetMaintenance { room, reply } => {
+                if reply.is_none() {
+                    self.audit_maintenance_over(room.as_ref());
+                }
+                self.forget_maintenance(room, reply);
+            }
             Command::Reply { to, result: Err(why) } if self.maintaining.contains_key(&to) => {
                 self.refuse_order(to, why);
             }

@@ -24,8 +24,15 @@ impl KillSwitch {
 }
 
 impl Driver {
-    /// Follows the file and the word; the core hears of a change.
-    pub(super) fn turn_kill_switch(&mut self) {
+    /// Follows what was done to the file or the word without a command.
+    pub(super) fn follow_kill_switch(&mut self) {
+        if let Some(on) = self.turn_kill_switch() {
+            self.audit_found_switch(on);
+        }
+    }
+
+    /// Compares file and word with what is known; the core hears of a change, which is the result.
+    fn turn_kill_switch(&mut self) -> Option<bool> {
         let there = self.kill_switch.file.exists();
         if there != std::mem::replace(&mut self.kill_switch.file_there, there)
             && let Err(error) = self.kernel.set_kill_switch(there)
@@ -33,10 +40,12 @@ impl Driver {
             tracing::error!(%error, on = there, "cannot write the kill-switch word");
         }
         let on = self.kernel.kill_switch() || there;
-        if on != std::mem::replace(&mut self.kill_switch.on, on) {
-            tracing::warn!(on, "kill switch");
-            self.take(Input::KillSwitch(on));
+        if on == std::mem::replace(&mut self.kill_switch.on, on) {
+            return None;
         }
+        tracing::warn!(on, "kill switch");
+        self.take(Input::KillSwitch(on));
+        Some(on)
     }
 
     /// Turns it by command: the word first, since it is what counts, then the file.
@@ -55,6 +64,8 @@ impl Driver {
             }
             _ => Ok(()),
         }
-        .inspect(|()| self.turn_kill_switch())
+        .inspect(|()| {
+            self.turn_kill_switch();
+        })
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     },
     telemetry::{
         self,
+        audit::Audit,
         metrics::{self, Source},
     },
     tokens::Tokens,
@@ -37,7 +38,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use voice_room::{Core, Epoch, Mono, input::Restored};
+use voice_room::{Core, Epoch, Mono, config::Mode, input::Restored};
 
 /// Facts, wishes and questions that may wait for the driver; who sends more waits.
 const QUEUE: usize = 8192;
@@ -59,11 +60,13 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     if kept == Kept::Everything {
         tracing::warn!("this kernel, or this process, has no CAP_BPF of its own: no capability is given up");
     }
+    // Outlives the runtime, and with it everybody who has lines to hand over.
+    let (audit, _writer) = Audit::start(&config.audit).context("cannot start the audit log's thread")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    runtime.block_on(agent(config, tokens))
+    runtime.block_on(agent(config, tokens, audit))
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
@@ -71,16 +74,16 @@ fn make_run_dir(run: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make paths.run {}", run.display()))
 }
 
-async fn agent(config: Config, tokens: Tokens) -> anyhow::Result<()> {
+async fn agent(config: Config, tokens: Tokens, audit: Audit) -> anyhow::Result<()> {
     let listen = config.session.listen;
     // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
-    let parts = Parts::start(&config, tokens).await?;
+    let parts = Parts::start(&config, tokens, audit).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
-    let mut adapters = start_adapters(&config, &parts.sessions, &handle, listener, &stop_adapters);
+    let mut adapters = start_adapters(&config, &parts, &handle, listener, &stop_adapters);
     if let Some(listen) = config.metrics.listen {
         let source = Source {
             handle: handle.clone(),
@@ -126,11 +129,13 @@ struct Parts {
     journal: JournalHandle,
     kill_switch: KillSwitch,
     heartbeat: Duration,
+    mode: Mode,
     vitals: Vitals,
+    audit: Audit,
 }
 
 impl Parts {
-    async fn start(config: &Config, tokens: Tokens) -> anyhow::Result<Parts> {
+    async fn start(config: &Config, tokens: Tokens, audit: Audit) -> anyhow::Result<Parts> {
         let Opened {
             store,
             stored,
@@ -166,7 +171,9 @@ impl Parts {
             journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,
+            mode: config.rules.mode,
             vitals: Vitals::new().context("cannot make the metrics")?,
+            audit,
         })
     }
 }
@@ -217,7 +224,9 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         journal,
         kill_switch,
         heartbeat,
+        mode,
         vitals,
+        audit,
     } = parts;
     let (results, answers) = mpsc::channel(RESULTS);
     let mut driver = Driver {
@@ -229,6 +238,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         evidence: Evidence::new(journal.clone()),
         kill_switch,
         heartbeat,
+        mode,
         sampled: Mono(0),
         counted: Mono(0),
         replies: BTreeMap::new(),
@@ -240,6 +250,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         store_answers: true,
         tally: Tally::default(),
         vitals,
+        audit,
     };
     driver.drive(messages, answers, stop).await;
     if let Err(error) = store.close().await.and(journal.close().await) {
@@ -249,12 +260,13 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
 
 fn start_adapters(
     config: &Config,
-    sessions: &Sessions,
+    parts: &Parts,
     handle: &Handle,
     listener: TcpListener,
     stop: &CancellationToken,
 ) -> JoinSet<anyhow::Result<()>> {
     let mut tasks = JoinSet::new();
+    let Parts { sessions, audit, .. } = parts;
     let serving = sessions.clone().serve(handle.clone(), listener, stop.clone());
     tasks.spawn(async move { serving.await.context("session listener") });
     let socket = config.paths.run.join(api::SOCKET);
@@ -264,9 +276,9 @@ fn start_adapters(
         mode: config.rules.mode,
         started: now().wall,
     };
-    let (admin, stop_admin) = (handle.clone(), stop.clone());
+    let (admin, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
     tasks.spawn(async move {
-        api::serve(&socket, admin, about, stop_admin)
+        api::serve(&socket, admin, audit, about, stop_admin)
             .await
             .context("admin service")
     });

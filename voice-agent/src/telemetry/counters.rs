@@ -54,6 +54,8 @@ counters! {
     JournalReopened, "journal_reopened", "Times the journal was opened anew after its disk had failed.";
     JournalCutShort, "journal_cut_short", "Times the journal was opened and its end could not be read back: an interrupted write, or damage.";
     JournalSetAside, "journal_set_aside", "Times the journal was damaged at a start: it was kept under another name, and a new one begun.";
+    AuditFailed, "audit_failed", "Writes to the audit log that failed; they are tried again.";
+    AuditDropped, "audit_dropped", "Lines left out of the audit log because too many waited for its disk.";
     SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";
     SessionNotAllowed, "session_not_allowed", "Messages that the role of their peer does not allow.";
     SessionRefused, "session_refused", "Requests of peers that were refused by the rules of a room or by a limit.";

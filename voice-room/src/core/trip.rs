@@ -331,7 +331,7 @@ impl Core {
                     until,
                     version,
                 };
-                self.out(Command::Record(Entry {
+                self.out(Command::RecordAgain(Entry {
                     room: id.clone(),
                     incarnation: change.record.incarnation,
                     at: change.event.timestamp,

@@ -35,6 +35,9 @@ pub(crate) fn positive(now: Now, command: &Command) -> Option<Input> {
             incarnation,
             what: What::Trip { .. },
             ..
+        })
+        | Command::RecordAgain(Entry {
+            room, incarnation, ..
         }) => step(room, *incarnation, Step::Audit, None),
         _ => None,
     }
@@ -116,6 +119,7 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
         Command::PushUpdate(_) => "push update",
         Command::Commit(_) => "commit",
         Command::Record(_) => "record",
+        Command::RecordAgain(_) => "record again",
         Command::Note { .. } => "note",
         Command::Reply { .. } => "reply",
     };

@@ -113,7 +113,7 @@ fn a_failed_step_is_taken_again_after_a_second_and_the_others_are_not() {
         (Step::Journal, "journal"),
         (Step::Arm, "arm"),
         (Step::Push, "push expired"),
-        (Step::Audit, "record"),
+        (Step::Audit, "record again"),
     ] {
         let mut w = stuck();
         tripped(&mut w);

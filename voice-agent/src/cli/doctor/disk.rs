@@ -2,8 +2,9 @@
 
 use super::Finding;
 use crate::{
-    config::Config,
+    config::{AuditConfig, Config},
     lock::{AgentLock, LockError},
+    proto::admin::StatusResponse,
     store::{
         StoreError, aside,
         trial::{self, Database},
@@ -19,7 +20,7 @@ use std::path::Path;
 const FREE_WARN_MIB: u64 = 1024;
 const FREE_FAIL_MIB: u64 = 64;
 
-pub(super) async fn check(config: &Config, answers: bool) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, agent: Option<&StatusResponse>) -> Vec<Finding> {
     let state = &config.paths.state;
     let there = state
         .ancestors()
@@ -29,7 +30,7 @@ pub(super) async fn check(config: &Config, answers: bool) -> Vec<Finding> {
         directory(state, there, access(there, AccessFlags::W_OK)),
         free(there),
     ];
-    found.push(if answers {
+    found.push(if agent.is_some() {
         Finding::ok("store", "open in the agent, which answers")
     } else if there == state {
         store(state).await
@@ -41,6 +42,7 @@ pub(super) async fn check(config: &Config, answers: bool) -> Vec<Finding> {
             .iter()
             .filter_map(|which| set_aside(&state.join(which.name()))),
     );
+    found.push(audit(&config.audit, state, agent));
     found
 }
 
@@ -54,6 +56,40 @@ fn set_aside(path: &Path) -> Option<Finding> {
         format!("{} kept aside, the last is {}", kept.len(), last.display()),
         advice,
     ))
+}
+
+/// What a live agent says of it; else whether the file could be written.
+fn audit(config: &AuditConfig, state: &Path, agent: Option<&StatusResponse>) -> Finding {
+    let (check, advice) = (
+        "audit log",
+        "make room, or let the agent's user write there; until then nobody can tell afterwards who did what",
+    );
+    let Some(file) = &config.file else {
+        return Finding::info(
+            check,
+            "off (audit.file): who blocked or released what is not kept",
+        );
+    };
+    if let Some(problem) = agent.and_then(|a| a.audit_problem.as_ref()) {
+        return Finding::warn(check, format!("not written: {problem}"), advice);
+    }
+    let there = if file.exists() {
+        Some(file.as_path())
+    } else {
+        file.parent()
+    };
+    match there.map_or(Ok(()), |there| access(there, AccessFlags::W_OK)) {
+        // The agent makes its state directory, which is judged above, and no other.
+        Err(nix::Error::ENOENT) if file.parent() == Some(state) => {
+            Finding::ok(check, "not there yet; the agent makes it")
+        }
+        Ok(()) => Finding::ok(check, file.display().to_string()),
+        Err(e) => Finding::warn(
+            check,
+            format!("{} cannot be written: {e}", file.display()),
+            advice,
+        ),
+    }
 }
 
 fn directory(state: &Path, there: &Path, writable: nix::Result<()>) -> Finding {
@@ -149,6 +185,35 @@ mod tests {
         let refused = directory(state, there, Err(nix::Error::EROFS));
         assert_eq!(refused.level, Level::Fail);
         assert!(refused.said.starts_with("/var/lib cannot be written"));
+    }
+
+    #[test]
+    fn an_audit_log_that_the_agent_cannot_write_or_whose_directory_is_not_there_warns() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: std::path::PathBuf| AuditConfig {
+            file: Some(path),
+            max_bytes: 4096,
+            keep: 1,
+        };
+        let here = file(dir.path().join("audit.jsonl"));
+        assert_eq!(audit(&here, dir.path(), None).level, Level::Ok);
+        let nowhere = file(dir.path().join("no/audit.jsonl"));
+        assert_eq!(audit(&nowhere, dir.path(), None).level, Level::Warn);
+        let later = dir.path().join("no");
+        assert_eq!(
+            audit(&nowhere, &later, None).level,
+            Level::Ok,
+            "made at the start"
+        );
+        let agent = StatusResponse {
+            audit_problem: Some("no space".into()),
+            ..StatusResponse::default()
+        };
+        let found = audit(&here, dir.path(), Some(&agent));
+        assert_eq!(
+            (found.level, found.said.as_str()),
+            (Level::Warn, "not written: no space")
+        );
     }
 
     #[tokio::test]
