@@ -61,7 +61,7 @@ impl Node {
 
     /// The pins.
     pub fn pin_dir(&self) -> PathBuf {
-        self.instance_dir().join("v1")
+        self.instance_dir().join("v2")
     }
 
     /// Starts the kernel side on this kernel.

@@ -15,10 +15,13 @@ use voice_agent::{
     kernel::{
         Features,
         load::{self, Loaded, TC_EGRESS, TC_INGRESS},
+        marks::Marks,
         tables::{self, Tables},
     },
 };
-use voice_common::{Bound, Class, Hook, Reason, Room, RoomCounts, Verdict, abi, judge};
+use voice_common::{
+    Bound, Class, FlowKey, Hook, Owner, Reason, Room, RoomCounts, SsrcKey, Verdict, abi, judge,
+};
 
 /// What a frame did: the program's answer, and which counter it moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,7 @@ impl Programs {
             max_slots: slots,
             ..config(&[], XdpPolicy::Off)
         };
-        let loaded = load::load(&config, &fs.path().join("v1"), features)
+        let loaded = load::load(&config, &fs.path().join("v2"), features)
             .context("load the kernel programs (needs root)")?;
         Ok(Programs {
             loaded,
@@ -88,6 +91,11 @@ impl Programs {
     /// The memory-mapped tables.
     pub fn tables(&self) -> &Tables {
         &self.loaded.tables
+    }
+
+    /// Flows and SSRCs of shared ports.
+    pub fn marks(&mut self) -> &mut Marks {
+        &mut self.loaded.maps.marks
     }
 
     /// Instructions the verifier looked at, by program.
@@ -211,6 +219,7 @@ impl Programs {
     pub fn judge(&self, hook: Hook, frame: &[u8]) -> Result<Bound, Reason> {
         let host = Host {
             tables: &self.loaded.tables,
+            marks: &self.loaded.maps.marks,
             ports: &self.ports,
         };
         judge(frame, hook.direction(), &host)
@@ -242,6 +251,7 @@ fn cells() -> impl Iterator<Item = (Class, Verdict)> {
 /// The tables as the host reads them.
 struct Host<'a> {
     tables: &'a Tables,
+    marks: &'a Marks,
     ports: &'a RangeInclusive<u16>,
 }
 
@@ -261,6 +271,14 @@ impl voice_common::Tables for Host<'_> {
     fn room(&self, slot: u32) -> Option<Room> {
         let exists = slot != abi::UNBOUND && slot < self.tables.slots();
         exists.then(|| tables::judged(&self.tables.room(slot)))
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<Owner> {
+        self.marks.flow(key)
+    }
+
+    fn ssrc(&self, key: &SsrcKey) -> Option<Owner> {
+        self.marks.ssrc(key)
     }
 
     fn now(&self, _: u64) -> u64 {

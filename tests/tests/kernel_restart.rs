@@ -101,7 +101,7 @@ fn a_restart_finds_the_block_with_its_own_deadline_and_its_ports() {
         room: room("stuck"),
         incarnation: LIFE,
         deadline,
-        ports: vec![Port(STUCK)],
+        binding: vec![Port(STUCK)].into(),
         released: false,
     };
     assert_eq!(found.blocks, [block]);
@@ -189,7 +189,7 @@ fn the_cli_sees_and_releases_a_block_while_the_agent_is_dead_and_the_next_agent_
     let blocks = pinned.blocked().unwrap();
     assert_eq!(blocks.len(), 1);
     assert_eq!((&blocks[0].room, blocks[0].deadline), (&room("stuck"), deadline));
-    assert_eq!(blocks[0].ports, [Port(STUCK), Port(STUCK + 1)]);
+    assert_eq!(blocks[0].binding.ports, [Port(STUCK), Port(STUCK + 1)]);
     assert_eq!((blocks[0].dropped, blocks[0].shadow), (2 * N, false));
     let status = pinned.status().unwrap();
     assert_eq!(
@@ -264,7 +264,7 @@ fn detach_lets_everything_go() {
         .run(|| voice_agent::kernel::pinned::Pinned::detach(&dir))
         .unwrap()
         .unwrap();
-    assert_eq!(gone.len(), 7 + 3, "{gone:?}");
+    assert_eq!(gone.len(), 9 + 3, "{gone:?}");
     assert!(!dir.exists());
     stuck.wait_open_inwards();
     stuck.wait_open_outwards();
@@ -275,7 +275,7 @@ fn detach_lets_everything_go() {
 #[test]
 fn two_instances_cut_each_their_own_and_the_end_of_one_leaves_the_other() {
     let (mut first, stuck, open, _) = blocked(XdpPolicy::Off, HOUR);
-    let dir = first.fs.path().join("voice-agent-b/v1");
+    let dir = first.fs.path().join("voice-agent-b/v2");
     let features = voice_agent::kernel::Features::detect();
     let start = || voice_agent::kernel::Kernel::start_with(&config(&[], XdpPolicy::Off), &dir, features);
     let (mut second, _) = first.pair.node.run(start).unwrap().unwrap();

@@ -19,6 +19,7 @@ pub use load::DEFAULT_FILE;
 
 use crate::tokens::KeyFile;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use voice_common::ABI_VERSION;
 use voice_room::{NodeName, Rules};
 
 /// Everything that can be configured. Made by [`Config::load`] (file, then environment, then flags), valid once made.
@@ -174,6 +175,6 @@ impl Paths {
 
     /// Where the pins of this build's ABI version lie.
     pub fn pin_dir(&self) -> PathBuf {
-        self.pin_root().join("v1")
+        self.pin_root().join(format!("v{ABI_VERSION}"))
     }
 }

@@ -12,10 +12,12 @@ mod interfaces;
 pub mod load;
 mod log;
 mod mapped;
+pub mod marks;
 mod netlink;
 pub mod pinned;
 mod reconcile;
 mod shape;
+mod shared;
 mod slots;
 pub mod status;
 pub mod tables;
@@ -31,6 +33,7 @@ pub use totals::{Armings, Totals};
 use crate::config::{KernelConfig, Paths};
 use aya::maps::PerCpuValues;
 use load::{Loaded, Maps};
+use shared::Mark;
 use slots::{Desired, Slot, Slots};
 use std::{
     collections::BTreeSet,
@@ -40,9 +43,9 @@ use std::{
 };
 use tables::Tables;
 use tokio::io::unix::AsyncFd;
-use voice_common::{RoomCounts, RoomInfo};
+use voice_common::{Owner, RoomCounts, RoomInfo};
 use voice_room::{
-    Incarnation, Mono, Port, RoomId,
+    Binding, Incarnation, Mono, Port, RoomId,
     input::{FoundBinding, FoundBlock, Traffic},
 };
 
@@ -60,6 +63,8 @@ pub struct Kernel {
     sockets: netlink::Netlink,
     worker: worker::Worker,
     repairs: u64,
+    /// Heartbeats until flows and SSRCs are compared again.
+    marks_rest: u32,
     totals: Totals,
     _log: Option<log::KernelLog>,
 }
@@ -85,10 +90,29 @@ pub struct Found {
 /// The outcome of arming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Armed {
-    /// Ports bound to the room now; zero means `cut: nothing bound`.
+    /// Ports bound to the room alone.
     pub ports: usize,
+    /// Flows bound to it on shared ports.
+    pub flows: usize,
+    /// SSRCs bound to it on shared ports.
+    pub ssrcs: usize,
     /// CLOCK_MONOTONIC, right after the deadline word was written.
     pub at: Mono,
+}
+
+impl Armed {
+    /// What the cut reaches: `3 ports`, `2 flows, 1 SSRC`, `cut: nothing bound`.
+    pub fn reach(&self) -> String {
+        let parts = [(self.ports, "port"), (self.flows, "flow"), (self.ssrcs, "SSRC")];
+        let some = parts.into_iter().filter(|(n, _)| *n > 0);
+        let words: Vec<String> = some
+            .map(|(n, what)| format!("{n} {what}{}", if n == 1 { "" } else { "s" }))
+            .collect();
+        if words.is_empty() {
+            return "cut: nothing bound".into();
+        }
+        words.join(", ")
+    }
 }
 
 /// The kernel dropped the first packet of a trip.
@@ -124,8 +148,12 @@ impl Kernel {
             adopted,
         } = loaded;
         let log = config.log.then(|| log::KernelLog::start(&mut ebpf)).transpose()?;
+        let removed = pinned::remove_other_versions(pin_dir)?;
         let mut attacher = attach::Attacher::new(ebpf, config, pin_dir, features)?;
-        let mut found = Found::default();
+        let mut found = Found {
+            report: removed,
+            ..Found::default()
+        };
         if adopted {
             found
                 .report
@@ -148,6 +176,7 @@ impl Kernel {
             sockets: netlink::Netlink::sock_diag().map_err(list("UDP sockets"))?,
             worker: worker::Worker::spawn(attacher).map_err(list("network interfaces: no thread"))?,
             repairs: 0,
+            marks_rest: 0,
             totals: Totals::default(),
             _log: log,
         };
@@ -156,17 +185,22 @@ impl Kernel {
         Ok((kernel, found))
     }
 
-    /// Makes `ports`, and only these, the room's media ports, taking a slot when it has none. An odd RTCP port
-    /// (even + 1) belongs to its room unless another room claims it. A port bound to another room moves. Another
-    /// incarnation than the bound one is a new life: the old one's verdict ends and its slot is given up.
+    /// Makes `binding`, and only this, what the room is bound by, taking a slot when it has none. An odd RTCP port
+    /// (even + 1) belongs to its room unless another room claims it. A port, flow or SSRC bound to another room moves.
+    /// A port with a flow or SSRC of any room is shared: nobody is cut by it, and the odd one above is nobody's.
+    /// Another incarnation than the bound one is a new life: the old one's verdict ends and its slot is given up.
     pub fn bind(
         &mut self,
         room: &RoomId,
         incarnation: Incarnation,
-        ports: &[Port],
+        binding: impl Into<Binding>,
     ) -> Result<(), KernelError> {
+        let binding = binding.into();
         let (first, last) = (*self.slots.range().start(), *self.slots.range().end());
-        if let Some(Port(port)) = ports.iter().copied().find(|p| !self.slots.range().contains(&p.0)) {
+        let ports: BTreeSet<u16> = binding.ports.iter().map(|p| p.0).collect();
+        let mut marks = Mark::of(&binding);
+        let mut all = ports.iter().copied().chain(marks.iter().map(Mark::port));
+        if let Some(port) = all.find(|p| !self.slots.range().contains(p)) {
             let room = room.clone();
             return Err(KernelError::PortOutsideRange {
                 room,
@@ -186,8 +220,21 @@ impl Kernel {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.adopted = false;
         }
-        self.claim(slot, &ports.iter().map(|p| p.0).collect());
-        Ok(())
+        let full = self.slots.shared.too_many(slot, &marks);
+        if full.is_some() {
+            marks.clear();
+        }
+        // The ports also when the rest does not fit: one that is shared now may be this room's alone no longer.
+        self.claim(slot, &ports, &marks)?;
+        full.map_or(Ok(()), |(map, wanted, max)| {
+            let room = room.clone();
+            Err(KernelError::MarksFull {
+                room,
+                map,
+                wanted,
+                max,
+            })
+        })
     }
 
     /// Frees the room's slot: deadline 0, ports unbound, then the slot may be reused under a new generation.
@@ -196,7 +243,10 @@ impl Kernel {
             return;
         };
         self.tables.disarm(slot);
-        self.claim(slot, &BTreeSet::new());
+        if let Err(e) = self.claim(slot, &BTreeSet::new(), &BTreeSet::new()) {
+            // Harmless: they are of a use of the slot that is over, and reconciliation removes them.
+            tracing::warn!(%room, error = %e, "flows or SSRCs of a freed slot could not be removed");
+        }
         self.count_up(slot);
         self.slots.vacate(slot);
         let nobody = RoomInfo {
@@ -237,7 +287,15 @@ impl Kernel {
             self.worker.want_xdp();
         }
         let ports = self.slots.ports(slot).len();
-        Ok(Armed { ports, at })
+        let of_slot = || self.slots.shared.of(slot);
+        let flows = of_slot().filter(|m| matches!(m, Mark::Flow(_))).count();
+        let ssrcs = of_slot().count() - flows;
+        Ok(Armed {
+            ports,
+            flows,
+            ssrcs,
+            at,
+        })
     }
 
     /// Lifts the verdict.
@@ -360,10 +418,21 @@ impl Kernel {
         info.map_err(|e| KernelError::map("ROOM_INFO", &e))
     }
 
-    /// Makes `ports` the claims of a slot, in the table and in the map.
-    fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>) {
-        for port in self.slots.claim(slot, ports) {
+    /// Makes `ports` and `marks` the claims of a slot, in the table and in the maps. Ports first: the cut of the room
+    /// that had a port alone ends before another room's packets are told apart on it. What fails is repaired later.
+    fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>, marks: &BTreeSet<Mark>) -> Result<(), KernelError> {
+        let changed = self.slots.claim(slot, ports, marks);
+        for port in changed.ports {
             self.tables.set_port(port, self.slots.owner(port));
         }
+        let mut result = Ok(());
+        for mark in changed.gone {
+            result = result.and(self.maps.marks.remove(&mark));
+        }
+        let generation = self.slots.get(slot).map_or(0, |s| s.generation);
+        for mark in changed.new {
+            result = result.and(self.maps.marks.set(mark, Owner { slot, generation }));
+        }
+        result
     }
 }

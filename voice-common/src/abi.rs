@@ -3,12 +3,18 @@
 use crate::{Class, Reason, Verdict};
 
 /// The version of everything in this file. Part of the pin directory's name (`Paths::pin_dir`).
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Entries of `PORT_SLOT`: one per UDP port, whatever the configured range.
 pub const PORTS: u32 = 65_536;
 /// The slot of an unbound port. `ROOMS[0]` is never used.
 pub const UNBOUND: u32 = 0;
+/// The slot of a port that several rooms share: `FLOWS` and `SSRCS` tell whose packet it is. No room has this slot.
+pub const MUX: u32 = u32::MAX;
+/// Entries of `FLOWS`: more participants than one node serves. Userspace refuses a room before it is full.
+pub const MAX_FLOWS: u32 = 65_536;
+/// Entries of `SSRCS`, as [`MAX_FLOWS`].
+pub const MAX_SSRCS: u32 = 65_536;
 /// The most entries of the maps by slot; 320 bytes of counters each, on every CPU.
 pub const MAX_SLOTS: u32 = 65_536;
 
@@ -104,6 +110,39 @@ pub struct RoomInfo {
     pub len: u32,
 }
 
+/// A key of `FLOWS`: the remote end of a media session on a shared port, the same for both directions. The local address
+/// is left out: media servers listen on all of theirs, and may know themselves by one that is not in the packets (NAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The local port.
+    pub port: u16,
+    /// The remote port.
+    pub remote_port: u16,
+    /// The remote address; IPv4 as ::ffff:a.b.c.d.
+    pub remote: [u8; 16],
+}
+
+/// A key of `SSRCS`: who sends an RTP stream on a shared port, whatever address it comes from or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct SsrcKey {
+    /// The synchronisation source.
+    pub ssrc: u32,
+    /// The local port.
+    pub port: u32,
+}
+
+/// A value of `FLOWS` and `SSRCS`: the room, by slot. It counts only while the slot is in that use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Owner {
+    /// The room's slot.
+    pub slot: u32,
+    /// The slot's generation when this was written.
+    pub generation: u32,
+}
+
 /// Packets and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -180,6 +219,7 @@ pub struct DropEvent {
 
 const _: () = assert!(size_of::<RoomEntry>() == 64 && size_of::<RoomInfo>() == 80);
 const _: () = assert!(size_of::<RoomCounts>() == 320 && size_of::<DropEvent>() == 32);
+const _: () = assert!(size_of::<FlowKey>() == 20 && size_of::<SsrcKey>() == 8 && size_of::<Owner>() == 8);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -193,4 +233,10 @@ mod pod {
     unsafe impl aya::Pod for super::HookCounts {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::DropEvent {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::FlowKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SsrcKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Owner {}
 }

@@ -1,9 +1,9 @@
 //! The verdict on a packet: one table, run by the kernel programs and by the host's tests.
 
 use crate::{
-    Class, Direction, Frame, Reason,
-    abi::{MODE_SHADOW, UNBOUND},
-    packet,
+    Class, Direction, FlowKey, Frame, Owner, Reason, SsrcKey,
+    abi::{MODE_SHADOW, MUX, UNBOUND},
+    mux, packet,
 };
 
 /// What becomes of a packet of a bound room. The order is that of the counters.
@@ -40,10 +40,14 @@ pub trait Tables {
     fn kill_switch(&self) -> bool;
     /// The media range, both ends included.
     fn range(&self) -> (u16, u16);
-    /// The slot of a port; [`UNBOUND`] for none.
+    /// The slot of a port; [`UNBOUND`] for none, [`MUX`] for a shared one.
     fn slot(&self, port: u16) -> u32;
-    /// The room in a slot; `None` for a slot that does not exist.
+    /// The room in a slot; `None` for a slot that does not exist, such as [`MUX`].
     fn room(&self, slot: u32) -> Option<Room>;
+    /// Whose flow it is, on a shared port.
+    fn flow(&self, key: &FlowKey) -> Option<Owner>;
+    /// Whose stream it is, on a shared port.
+    fn ssrc(&self, key: &SsrcKey) -> Option<Owner>;
     /// CLOCK_MONOTONIC, ns, exact enough to tell whether `deadline` has come. Asked only when the room is armed: a
     /// clock costs more than all the rest.
     fn now(&self, deadline: u64) -> u64;
@@ -85,10 +89,15 @@ where
     if slot == UNBOUND {
         return Err(Reason::Unbound);
     }
-    let room = tables.room(slot).ok_or(Reason::NoSlot)?;
+    // The sentinel is looked for only where no room was found, so that ports of one room do not pay for it.
+    let (slot, class, room) = match tables.room(slot) {
+        Some(room) => (slot, packet::class(frame, &udp), room),
+        None if slot == MUX => mux::room(frame, &udp, direction, tables)?,
+        None => return Err(Reason::NoSlot),
+    };
     Ok(Bound {
         slot,
-        class: packet::class(frame, &udp),
+        class,
         verdict: verdict(&room, || tables.now(room.deadline)),
         room,
     })

@@ -7,10 +7,14 @@
 pub mod abi;
 pub mod class;
 pub mod judge;
+pub mod mux;
 pub mod packet;
 pub mod reason;
 
-pub use abi::{ABI_VERSION, Count, Direction, DropEvent, Hook, HookCounts, RoomCounts, RoomEntry, RoomInfo};
+pub use abi::{
+    ABI_VERSION, Count, Direction, DropEvent, FlowKey, Hook, HookCounts, Owner, RoomCounts, RoomEntry,
+    RoomInfo, SsrcKey,
+};
 pub use class::Class;
 pub use judge::{Bound, Room, Tables, Verdict, judge, verdict};
 pub use packet::{Frame, Udp, parse};

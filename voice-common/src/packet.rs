@@ -43,10 +43,10 @@ const EXT_AUTH: u8 = 51;
 /// Finds the UDP header of a frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Udp, Reason> {
-    let (ethertype, at) = ethernet(frame)?;
+    let (ethertype, ip) = ethernet(frame)?;
     let at = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, at)?,
-        ETHERTYPE_IPV6 => ipv6(frame, at)?,
+        ETHERTYPE_IPV4 => ipv4(frame, ip)?,
+        ETHERTYPE_IPV6 => ipv6(frame, ip)?,
         _ => return Err(Reason::NotIp),
     };
     let udp = frame.at::<8>(at).ok_or(Reason::Truncated)?;
@@ -72,7 +72,7 @@ pub fn class<F: Frame + ?Sized>(frame: &F, udp: &Udp) -> Class {
 
 /// The ethertype behind at most two VLAN tags, and where its header starts.
 #[inline(always)]
-fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(u16, usize), Reason> {
+pub(crate) fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(u16, usize), Reason> {
     let header = frame.at::<14>(0).ok_or(Reason::Truncated)?;
     let mut ethertype = u16::from_be_bytes([header[12], header[13]]);
     let mut at = 14;

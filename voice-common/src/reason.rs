@@ -24,11 +24,15 @@ pub enum Reason {
     Unbound = 8,
     /// The port names a slot that does not exist. Userspace never writes one; a repair is due.
     NoSlot = 9,
+    /// The port is shared, and neither the flow nor the SSRC is known to be of one room.
+    MuxUnknown = 10,
+    /// The port is shared, and the flow or SSRC is that of an earlier use of its slot. A repair is due.
+    MuxStale = 11,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 12] = [
         Reason::KillSwitch,
         Reason::Truncated,
         Reason::NotIp,
@@ -39,6 +43,8 @@ impl Reason {
         Reason::OutOfRange,
         Reason::Unbound,
         Reason::NoSlot,
+        Reason::MuxUnknown,
+        Reason::MuxStale,
     ];
 
     /// A stable name for metrics and programs.
@@ -54,6 +60,8 @@ impl Reason {
             Reason::OutOfRange => "out_of_range",
             Reason::Unbound => "unbound",
             Reason::NoSlot => "no_slot",
+            Reason::MuxUnknown => "mux_unknown",
+            Reason::MuxStale => "mux_stale",
         }
     }
 }

@@ -1,15 +1,15 @@
-//! The maps, the settings given at load, and reading them as [`Tables`]. Userspace is the only writer of the first four.
+//! The maps, the settings given at load, and reading them as [`Tables`]. Userspace is the only writer of the first six.
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use voice_common::{
-    HookCounts, Room, RoomCounts, RoomEntry, RoomInfo, Tables,
-    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_SLOTS, PORTS},
+    FlowKey, HookCounts, Owner, Room, RoomCounts, RoomEntry, RoomInfo, SsrcKey, Tables,
+    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS},
 };
 
 #[map]
@@ -18,6 +18,11 @@ static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_WORDS, BPF_F_MMAPAB
 static PORT_SLOT: Array<u32> = Array::with_max_entries(PORTS, BPF_F_MMAPABLE);
 #[map]
 static ROOMS: Array<RoomEntry> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+// Without preallocation an entry is replaced as a whole, and costs memory only while it is there.
+#[map]
+static FLOWS: HashMap<FlowKey, Owner> = HashMap::with_max_entries(MAX_FLOWS, BPF_F_NO_PREALLOC);
+#[map]
+static SSRCS: HashMap<SsrcKey, Owner> = HashMap::with_max_entries(MAX_SSRCS, BPF_F_NO_PREALLOC);
 #[map]
 static ROOM_INFO: Array<RoomInfo> = Array::with_max_entries(MAX_SLOTS, 0);
 #[map]
@@ -80,6 +85,18 @@ impl Tables for Maps {
                 mode: (&raw const (*entry).mode).read_volatile(),
             })
         }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Owner> {
+        // SAFETY: without preallocation an entry is never changed in place, and lives as long as the program runs.
+        unsafe { FLOWS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn ssrc(&self, key: &SsrcKey) -> Option<Owner> {
+        // SAFETY: as above.
+        unsafe { SSRCS.get(key) }.copied()
     }
 
     #[inline(always)]

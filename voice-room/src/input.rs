@@ -1,7 +1,8 @@
 //! Everything the core can be told.
 
 use crate::{
-    ClientId, EventType, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, TraceId, Version, Wall,
+    Binding, ClientId, EventType, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, TraceId, Version,
+    Wall,
     record::{Committed, RoomRecord},
     timeline::{Actor, Step},
 };
@@ -334,8 +335,8 @@ pub struct FoundBinding {
     pub room: RoomId,
     /// The life they were bound for.
     pub incarnation: Incarnation,
-    /// All its ports there.
-    pub ports: Vec<Port>,
+    /// All it was bound by there.
+    pub binding: Binding,
 }
 
 /// A block found armed in the pinned maps.
@@ -347,8 +348,8 @@ pub struct FoundBlock {
     pub incarnation: Incarnation,
     /// Its deadline, which stays.
     pub deadline: Mono,
-    /// The ports bound to it now. Records and intents are older: ports may have moved to other rooms since.
-    pub ports: Vec<Port>,
+    /// What it is bound by now. Records and intents are older: ports may have moved to other rooms since.
+    pub binding: Binding,
     /// Whether the CLI released it while the agent was away.
     pub released: bool,
 }

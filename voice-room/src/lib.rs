@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod binding;
 pub mod command;
 pub mod config;
 pub mod core;
@@ -20,6 +21,7 @@ pub mod state;
 pub mod time;
 pub mod timeline;
 
+pub use binding::{Binding, Flow, Ssrc};
 pub use command::Command;
 pub use config::Rules;
 pub use core::Core;

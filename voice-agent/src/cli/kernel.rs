@@ -90,7 +90,7 @@ pub(super) fn summary(k: &KernelResponse, out: Output) -> String {
     format!(
         "pins         {} (ABI {})\n\
          kill switch  {switch}\n\
-         bound        {} of {} slots, {}\n\
+         bound        {} of {} slots, {}, {}, {}\n\
          armed        {}\n\
          events       {lost}, {}\n",
         k.pin_dir,
@@ -98,6 +98,8 @@ pub(super) fn summary(k: &KernelResponse, out: Output) -> String {
         text::count(k.slots_used.into()),
         text::count(k.slots_max.into()),
         text::many(k.ports_bound.into(), "port"),
+        text::many(k.flows_bound.into(), "flow"),
+        text::many(k.ssrcs_bound.into(), "SSRC"),
         text::many(k.rooms_armed.into(), "room"),
         text::many(k.repairs, "repair"),
     )
@@ -169,6 +171,8 @@ mod tests {
             slots_used: 3,
             slots_max: 4096,
             ports_bound: 12,
+            flows_bound: 7,
+            ssrcs_bound: 1,
             rooms_armed: 1,
             passed_by_reason: vec![PassedByReason {
                 hook: "tc_ingress".into(),
@@ -181,7 +185,7 @@ mod tests {
             show(&k, Output::plain()),
             "pins         /sys/fs/bpf/voice-agent/v1 (ABI 1)\n\
              kill switch  off\n\
-             bound        3 of 4,096 slots, 12 ports\n\
+             bound        3 of 4,096 slots, 12 ports, 7 flows, 1 SSRC\n\
              armed        1 room\n\
              events       0 first-drop events lost, 0 repairs\n\
              \n\

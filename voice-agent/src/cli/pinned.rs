@@ -30,6 +30,8 @@ struct Room {
     room: String,
     incarnation: u64,
     ports: Vec<u32>,
+    flows: Vec<String>,
+    ssrcs: Vec<String>,
     dropped_packets: u64,
     block: Block,
 }
@@ -102,7 +104,9 @@ fn room(b: &PinnedBlock) -> Room {
     Room {
         room: b.room.to_string(),
         incarnation: b.incarnation.0,
-        ports: b.ports.iter().map(|p| p.0.into()).collect(),
+        ports: b.binding.ports.iter().map(|p| p.0.into()).collect(),
+        flows: b.binding.flows.iter().map(ToString::to_string).collect(),
+        ssrcs: b.binding.ssrcs.iter().map(ToString::to_string).collect(),
         dropped_packets: b.dropped,
         block: Block {
             until: convert::time(convert::now() + b.left),
@@ -126,7 +130,7 @@ pub(super) fn list(blocked: &Blocked, out: Output) -> String {
         vec![
             out.cell(None, &room.room),
             out.cell(None, room.incarnation),
-            out.cell(None, text::ports(&room.ports)),
+            out.cell(None, text::bound(&room.ports, room.flows.len(), room.ssrcs.len())),
             out.cell(None, text::count(room.dropped_packets)),
             out.cell(Some(tone), note),
         ]
@@ -149,7 +153,7 @@ mod tests {
             shadow: false,
             deadline: Mono(0),
             left: Duration::from_secs(42),
-            ports: vec![Port(50_000), Port(50_001)],
+            binding: vec![Port(50_000), Port(50_001)].into(),
             dropped: 12_345,
         };
         let rooms = vec![room(&block)];

@@ -60,6 +60,24 @@ pub(super) fn day(at: Option<&Time>) -> &str {
     text.get(..10).unwrap_or(text)
 }
 
+/// What a room is bound by: `50000-50003`, `2 flows, 1 SSRC`; `none`.
+pub(super) fn bound(ports: &[u32], flows: usize, ssrcs: usize) -> String {
+    let mut parts = Vec::new();
+    if !ports.is_empty() {
+        parts.push(self::ports(ports));
+    }
+    for (n, what) in [(flows, "flow"), (ssrcs, "SSRC")] {
+        if n > 0 {
+            parts.push(many(n as u64, what));
+        }
+    }
+    if parts.is_empty() {
+        "none".into()
+    } else {
+        parts.join(", ")
+    }
+}
+
 /// Ports in as few words as possible: `50000-50003, 50010`; `none`.
 pub(super) fn ports(ports: &[u32]) -> String {
     let mut sorted = ports.to_vec();

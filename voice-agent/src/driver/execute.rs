@@ -1,7 +1,7 @@
 //! Carries out the core's commands, in order. What can fail answers with an input; nothing fails in silence.
 
 use super::{Driver, clock::now};
-use crate::{kernel::Armed, store::StoreError, telemetry::counters};
+use crate::{store::StoreError, telemetry::counters};
 use futures::future::join_all;
 use std::time::Duration;
 use voice_room::{
@@ -161,7 +161,7 @@ impl Driver {
     }
 
     pub(super) fn bind(&mut self, room: RoomId, incarnation: Incarnation, ports: Vec<Port>) {
-        if let Err(error) = self.kernel.bind(&room, incarnation, &ports) {
+        if let Err(error) = self.kernel.bind(&room, incarnation, ports.as_slice()) {
             counters::note("bind_failed");
             tracing::error!(%room, %error, "the room's ports are not bound: it has no witness and cannot be cut");
             self.unbound.insert(room, (incarnation, ports));
@@ -173,11 +173,7 @@ impl Driver {
     fn arm(&mut self, room: RoomId, incarnation: Incarnation, shadow: bool, deadline: Mono) {
         let armed = self.kernel.arm(&room, incarnation, shadow, deadline);
         let at = armed.as_ref().ok().map(|a| a.at);
-        let result = match armed {
-            Ok(Armed { ports: 0, .. }) => Ok("cut: nothing bound".to_string()),
-            Ok(Armed { ports, .. }) => Ok(format!("{ports} ports")),
-            Err(error) => Err(error.to_string()),
-        };
+        let result = armed.map(|a| a.reach()).map_err(|error| error.to_string());
         if shadow {
             if let Err(problem) = result {
                 tracing::error!(%room, problem, "shadow verdict not armed: would-drops are not counted");

@@ -3,13 +3,14 @@
 use super::{
     Found, KernelError, drops,
     load::Maps,
+    shared::{self, Mark},
     slots::{Desired, Slot, Slots},
     tables::{self, Tables},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use voice_common::{RoomEntry, RoomInfo, abi};
+use voice_common::{Owner, RoomEntry, RoomInfo, abi};
 use voice_room::{
-    Incarnation, Mono, Port, RoomId,
+    Binding, Incarnation, Mono, Port, RoomId,
     input::{FoundBinding, FoundBlock},
 };
 
@@ -23,6 +24,8 @@ pub(super) fn adopt(
 ) -> Result<BTreeSet<u32>, KernelError> {
     let now = tables::now();
     let ports = bound_ports(tables);
+    let marks = bound_marks(maps)?;
+    let none = BTreeSet::new();
     let mut orphans = BTreeSet::new();
     for slot in 1..tables.slots() {
         let entry = tables.room(slot);
@@ -31,18 +34,21 @@ pub(super) fn adopt(
             .get(&slot, 0)
             .map_err(|e| KernelError::map("ROOM_INFO", &e))?;
         let bound = ports.get(&slot).cloned().unwrap_or_default();
+        let generation = entry.generation;
+        let marks = marks.get(&Owner { slot, generation }).unwrap_or(&none);
         match owner(&info, &entry).filter(|(room, _)| slots.find(room).is_none()) {
             Some((room, life)) => {
                 let ports: Vec<Port> = bound.iter().copied().map(Port).collect();
-                let verdict = block(&room, life, ports.clone(), &entry, now, found);
-                if verdict.is_none() && bound.is_empty() {
+                let binding = shared::binding(ports, marks.iter().copied());
+                let verdict = block(&room, life, binding.clone(), &entry, now, found);
+                if verdict.is_none() && binding.is_empty() {
                     slots.vacate(slot);
                     continue;
                 }
                 found.bindings.push(FoundBinding {
                     room: room.clone(),
                     incarnation: life,
-                    ports,
+                    binding,
                 });
                 let mut taken = Slot::new(&room, life, entry.generation);
                 taken.verdict = verdict;
@@ -50,14 +56,14 @@ pub(super) fn adopt(
                 // An earlier agent has told these; telling them again would look like new traffic.
                 taken.counted = drops::counts(&maps.counts, slot)?;
                 slots.occupy(slot, taken);
-                slots.claim(slot, &bound);
+                slots.claim(slot, &bound, marks);
             }
             None if entry.deadline > now.0 => {
                 let line =
                     format!("slot {slot} is armed for a room that cannot be told; it ends at its deadline");
                 found.report.push(line);
                 orphans.insert(slot);
-                slots.claim(slot, &bound);
+                slots.claim(slot, &bound, marks);
             }
             None => slots.vacate(slot),
         }
@@ -71,7 +77,7 @@ fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
     let mut ports: BTreeMap<u32, BTreeSet<u16>> = BTreeMap::new();
     for port in 0..=u16::MAX {
         match tables.port(port) {
-            abi::UNBOUND => {}
+            abi::UNBOUND | abi::MUX => {}
             slot => {
                 let of_slot = ports.entry(slot).or_default();
                 if port.is_multiple_of(2) || !of_slot.contains(&(port - 1)) {
@@ -81,6 +87,15 @@ fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
         }
     }
     ports
+}
+
+/// Flows and SSRCs by the use of a slot they are for. Those of other uses are removed by the first repair.
+fn bound_marks(maps: &Maps) -> Result<BTreeMap<Owner, BTreeSet<Mark>>, KernelError> {
+    let mut marks: BTreeMap<Owner, BTreeSet<Mark>> = BTreeMap::new();
+    for (mark, owner) in maps.marks.all()? {
+        marks.entry(owner).or_default().insert(mark);
+    }
+    Ok(marks)
 }
 
 /// Whose slot it is: only if the information belongs to the slot's present use.
@@ -112,7 +127,7 @@ pub(super) fn info(room: &RoomId, incarnation: Incarnation, generation: u32) -> 
 fn block(
     room: &RoomId,
     incarnation: Incarnation,
-    ports: Vec<Port>,
+    binding: Binding,
     entry: &RoomEntry,
     now: Mono,
     found: &mut Found,
@@ -124,7 +139,7 @@ fn block(
             room: room.clone(),
             incarnation,
             deadline: Mono(entry.last_deadline),
-            ports,
+            binding,
             released: !armed,
         });
     }

@@ -102,6 +102,21 @@ pub enum KernelError {
         /// How many there are.
         max: u32,
     },
+    /// The flows or SSRCs of shared ports do not fit. The room is bound without any of its own.
+    #[error(
+        "room {room}: its flows and SSRCs on shared ports are not bound: the map {map} would hold {wanted} of at most \
+         {max}; spread the rooms over more ports or nodes"
+    )]
+    MarksFull {
+        /// The room that came too late.
+        room: RoomId,
+        /// Which map.
+        map: &'static str,
+        /// What would be in it.
+        wanted: usize,
+        /// What may be.
+        max: u32,
+    },
     /// A port outside the media range.
     #[error("room {room}: port {port} is outside the media range {first}-{last} (kernel.ports)")]
     PortOutsideRange {

@@ -1,6 +1,6 @@
 //! Loads the programs and their maps: pins checked and adopted, settings written in, everything verified by the kernel.
 
-use super::{KernelError, mapped, shape, tables::Tables};
+use super::{KernelError, mapped, marks::Marks, shape, tables::Tables};
 use crate::config::KernelConfig;
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -80,6 +80,8 @@ pub struct Maps {
     pub hooks: PerCpuArray<MapData, HookCounts>,
     /// First drops.
     pub events: RingBuf<MapData>,
+    /// Flows and SSRCs of shared ports.
+    pub marks: Marks,
 }
 
 impl std::fmt::Debug for Maps {
@@ -208,6 +210,10 @@ fn maps(ebpf: &mut Ebpf) -> Result<Maps, KernelError> {
         counts: take(ebpf, "COUNTS")?.try_into().map_err(|e| by("COUNTS", &e))?,
         hooks: take(ebpf, "HOOKS")?.try_into().map_err(|e| by("HOOKS", &e))?,
         events: take(ebpf, "EVENTS")?.try_into().map_err(|e| by("EVENTS", &e))?,
+        marks: Marks::new(
+            take(ebpf, "FLOWS")?.try_into().map_err(|e| by("FLOWS", &e))?,
+            take(ebpf, "SSRCS")?.try_into().map_err(|e| by("SSRCS", &e))?,
+        ),
     })
 }
 

@@ -1,7 +1,10 @@
 //! The pinned maps as the CLI sees them when the agent is dead: read, release, kill switch, detach; nothing else.
 
 use super::{
-    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces, shape,
+    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces,
+    marks::Marks,
+    shape,
+    shared::{self, Mark},
     tables::{self, Tables},
 };
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
@@ -13,10 +16,10 @@ use std::{
     time::Duration,
 };
 use voice_common::{
-    ABI_VERSION, HookCounts, RoomCounts, RoomInfo,
-    abi::{MODE_SHADOW, UNBOUND},
+    ABI_VERSION, HookCounts, Owner, RoomCounts, RoomInfo,
+    abi::{MODE_SHADOW, MUX, UNBOUND},
 };
-use voice_room::{Incarnation, Mono, Port, RoomId};
+use voice_room::{Binding, Incarnation, Mono, Port, RoomId};
 
 /// A blocked room found in the pinned maps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,8 +34,8 @@ pub struct PinnedBlock {
     pub deadline: Mono,
     /// How long that is from now.
     pub left: Duration,
-    /// Its ports, those of its RTCP included.
-    pub ports: Vec<Port>,
+    /// Its ports, those of its RTCP included, and its flows and SSRCs on shared ports.
+    pub binding: Binding,
     /// Packets dropped since binding.
     pub dropped: u64,
 }
@@ -44,6 +47,7 @@ pub struct Pinned {
     info: Array<MapData, RoomInfo>,
     counts: PerCpuArray<MapData, RoomCounts>,
     hooks: PerCpuArray<MapData, HookCounts>,
+    marks: Marks,
 }
 
 impl std::fmt::Debug for Pinned {
@@ -77,12 +81,18 @@ impl Pinned {
         let info = Map::Array(data(pin_dir, "ROOM_INFO")?);
         let counts = Map::PerCpuArray(data(pin_dir, "COUNTS")?);
         let hooks = Map::PerCpuArray(data(pin_dir, "HOOKS")?);
+        let flows = Map::HashMap(data(pin_dir, "FLOWS")?);
+        let ssrcs = Map::HashMap(data(pin_dir, "SSRCS")?);
         Ok(Pinned {
             dir: pin_dir.to_owned(),
             tables: Tables::new(&control, &ports, &data(pin_dir, "ROOMS")?, slots)?,
             info: info.try_into().map_err(|e| KernelError::map("ROOM_INFO", &e))?,
             counts: counts.try_into().map_err(|e| KernelError::map("COUNTS", &e))?,
             hooks: hooks.try_into().map_err(|e| KernelError::map("HOOKS", &e))?,
+            marks: Marks::new(
+                flows.try_into().map_err(|e| KernelError::map("FLOWS", &e))?,
+                ssrcs.try_into().map_err(|e| KernelError::map("SSRCS", &e))?,
+            ),
         })
     }
 
@@ -90,6 +100,7 @@ impl Pinned {
     pub fn blocked(&self) -> Result<Vec<PinnedBlock>, KernelError> {
         let now = tables::now();
         let ports = self.ports();
+        let marks = self.marks()?;
         let mut blocks = Vec::new();
         for (slot, room, incarnation) in self.rooms()? {
             let entry = self.tables.room(slot);
@@ -97,13 +108,16 @@ impl Pinned {
                 continue;
             }
             let deadline = Mono(entry.deadline);
+            let generation = entry.generation;
+            let marks = marks.get(&Owner { slot, generation }).into_iter().flatten();
+            let ports = ports.get(&slot).cloned().unwrap_or_default();
             blocks.push(PinnedBlock {
                 room,
                 incarnation,
                 shadow: entry.mode == MODE_SHADOW,
                 deadline,
                 left: deadline.since(now),
-                ports: ports.get(&slot).cloned().unwrap_or_default(),
+                binding: shared::binding(ports, marks.copied()),
                 dropped: drops::summary(&drops::counts(&self.counts, slot)?).dropped,
             });
         }
@@ -137,7 +151,12 @@ impl Pinned {
     /// As far as the pins tell.
     pub fn status(&self) -> Result<KernelStatus, KernelError> {
         let (passed_by_reason, lost_events) = drops::reasons(&self.hooks)?;
-        let ports: usize = self.ports().values().map(Vec::len).sum();
+        let ports = self.ports();
+        let of_rooms = ports.iter().filter(|(slot, _)| **slot != MUX);
+        let ports: usize = of_rooms.map(|(_, ports)| ports.len()).sum();
+        let marks = self.marks()?;
+        let marks = || marks.values().flatten();
+        let flows = marks().filter(|m| matches!(m, Mark::Flow(_))).count();
         Ok(KernelStatus {
             pin_dir: self.dir.display().to_string(),
             abi_version: ABI_VERSION,
@@ -146,6 +165,8 @@ impl Pinned {
             slots_used: count(self.rooms()?.len()),
             slots_max: self.tables.slots() - 1,
             ports_bound: count(ports),
+            flows_bound: count(flows),
+            ssrcs_bound: count(marks().count() - flows),
             armed: count(self.blocked()?.len()),
             passed_by_reason,
             lost_events,
@@ -157,20 +178,7 @@ impl Pinned {
     pub fn detach(instance_dir: &Path) -> Result<Vec<String>, KernelError> {
         let mut gone = Vec::new();
         for version in directories(instance_dir)? {
-            for link in attach::link_pins(&version)? {
-                // A filter of an interface that is gone went with it.
-                if let Some(name) = interfaces::name(link.index) {
-                    attach::remove_filter(&name, &link.kind).map_err(|problem| KernelError::Load {
-                        what: format!("detaching {} from {name}", link.kind),
-                        problem,
-                    })?;
-                }
-            }
-            for pin in entries(&version)? {
-                remove(&pin, fs::remove_file)?;
-                gone.push(pin.display().to_string());
-            }
-            remove(&version, fs::remove_dir)?;
+            gone.extend(remove_version(&version)?);
         }
         if !gone.is_empty() {
             remove(instance_dir, fs::remove_dir)?;
@@ -195,7 +203,16 @@ impl Pinned {
         Ok(rooms)
     }
 
-    /// The bound ports, by slot.
+    /// The flows and SSRCs, by the use of a slot they are for.
+    fn marks(&self) -> Result<BTreeMap<Owner, Vec<Mark>>, KernelError> {
+        let mut marks: BTreeMap<Owner, Vec<Mark>> = BTreeMap::new();
+        for (mark, owner) in self.marks.all()? {
+            marks.entry(owner).or_default().push(mark);
+        }
+        Ok(marks)
+    }
+
+    /// The bound ports, by slot; the shared ones under [`MUX`].
     pub fn ports(&self) -> BTreeMap<u32, Vec<Port>> {
         let mut ports: BTreeMap<u32, Vec<Port>> = BTreeMap::new();
         for port in 0..=u16::MAX {
@@ -228,6 +245,45 @@ impl Pinned {
         }
         Ok(found.into_values().collect())
     }
+}
+
+/// Detaches what agents of other ABI versions left attached beside `pin_dir`, and removes their pins: nobody would keep
+/// their maps up to date, so they would go on cutting ports that have moved. Says what went.
+pub(super) fn remove_other_versions(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
+    let mut report = Vec::new();
+    let Some(instance_dir) = pin_dir.parent() else {
+        return Ok(report);
+    };
+    for version in directories(instance_dir)? {
+        if version != pin_dir {
+            let pins = remove_version(&version)?.len();
+            report.push(format!(
+                "programs and maps of another ABI version removed from {} ({pins} pins); cuts that the journal knows \
+                 are armed anew",
+                version.display()
+            ));
+        }
+    }
+    Ok(report)
+}
+
+fn remove_version(version: &Path) -> Result<Vec<String>, KernelError> {
+    let mut gone = Vec::new();
+    for link in attach::link_pins(version)? {
+        // A filter of an interface that is gone went with it.
+        if let Some(name) = interfaces::name(link.index) {
+            attach::remove_filter(&name, &link.kind).map_err(|problem| KernelError::Load {
+                what: format!("detaching {} from {name}", link.kind),
+                problem,
+            })?;
+        }
+    }
+    for pin in entries(version)? {
+        remove(&pin, fs::remove_file)?;
+        gone.push(pin.display().to_string());
+    }
+    remove(version, fs::remove_dir)?;
+    Ok(gone)
 }
 
 fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, KernelError> {

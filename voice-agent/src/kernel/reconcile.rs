@@ -1,7 +1,11 @@
 //! Desired against actual: every verdict word and every port slot, repaired and counted; and what is shown of it all.
 
-use super::{Kernel, KernelStatus, drops, tables};
-use voice_common::ABI_VERSION;
+use super::{Kernel, KernelError, KernelStatus, drops, shared::Mark, tables};
+use std::collections::BTreeSet;
+use voice_common::{ABI_VERSION, Owner};
+
+/// Flows and SSRCs compared at one heartbeat, on average.
+const MARKS_A_PASS: u32 = 4096;
 
 impl Kernel {
     /// Compares desired with actual (verdict words, port slots), repairs, and says in words what was wrong; also what the
@@ -34,8 +38,58 @@ impl Kernel {
                 "{ports} ports led to another slot than they should; set right"
             ));
         }
+        lines.extend(self.repair_marks());
         self.repairs += lines.len() as u64;
         lines
+    }
+
+    /// Flows and SSRCs. Reading all of them takes about 1 µs each, so it is done the less often the more there are.
+    fn repair_marks(&mut self) -> Option<String> {
+        let (flows, ssrcs) = self.slots.shared.used();
+        if self.marks_rest > 0 {
+            self.marks_rest -= 1;
+            return None;
+        }
+        self.marks_rest = (flows + ssrcs) / MARKS_A_PASS;
+        match self.set_marks_right() {
+            Ok(0) => None,
+            Ok(n) => Some(format!(
+                "{n} flows or SSRCs of shared ports were not as they should be; set right"
+            )),
+            Err(e) => Some(format!(
+                "flows and SSRCs of shared ports could not be set right: {e}"
+            )),
+        }
+    }
+
+    fn set_marks_right(&mut self) -> Result<u32, KernelError> {
+        let mut right: BTreeSet<Mark> = BTreeSet::new();
+        let mut wrong = 0;
+        for (mark, owner) in self.maps.marks.all()? {
+            if self.mark_owner(&mark) == Some(owner) {
+                right.insert(mark);
+            } else if self.slots.shared.owner(&mark).is_none() {
+                self.maps.marks.remove(&mark)?;
+                wrong += 1;
+            }
+        }
+        let missing = self.slots.shared.iter().map(|(mark, _)| mark);
+        let missing: Vec<Mark> = missing.filter(|mark| !right.contains(mark)).collect();
+        for mark in missing {
+            if let Some(owner) = self.mark_owner(&mark) {
+                self.maps.marks.set(mark, owner)?;
+                wrong += 1;
+            }
+        }
+        Ok(wrong)
+    }
+
+    fn mark_owner(&self, mark: &Mark) -> Option<Owner> {
+        let slot = self.slots.shared.owner(mark)?;
+        // An orphan has no entry in the table; its words are not touched until its deadline.
+        let generation = self.slots.get(slot).map(|s| s.generation);
+        let generation = generation.unwrap_or_else(|| self.tables.room(slot).generation);
+        Some(Owner { slot, generation })
     }
 
     /// What is not in force needs no repair, whatever its words say.
@@ -76,7 +130,9 @@ impl Kernel {
         let ended: Vec<u32> = self.orphans.iter().copied().filter(over).collect();
         for slot in ended {
             self.orphans.remove(&slot);
-            self.claim(slot, &std::collections::BTreeSet::new());
+            if let Err(e) = self.claim(slot, &BTreeSet::new(), &BTreeSet::new()) {
+                tracing::warn!(slot, error = %e, "flows or SSRCs of an ended block could not be removed");
+            }
             self.slots.vacate(slot);
         }
     }
@@ -90,6 +146,7 @@ impl Kernel {
             Default::default()
         });
         let seen = self.worker.seen();
+        let (flows, ssrcs) = self.slots.shared.used();
         KernelStatus {
             pin_dir: self.pin_dir.display().to_string(),
             abi_version: ABI_VERSION,
@@ -98,6 +155,8 @@ impl Kernel {
             slots_used: self.slots.used(),
             slots_max: self.tables.slots() - 1,
             ports_bound: u32::try_from(self.slots.claimed()).unwrap_or(u32::MAX),
+            flows_bound: flows,
+            ssrcs_bound: ssrcs,
             armed: u32::try_from(in_force.count()).unwrap_or(u32::MAX),
             passed_by_reason,
             lost_events,

@@ -4,8 +4,8 @@ use super::{KernelError, error};
 use aya::maps::{MapInfo, MapType};
 use std::path::{Path, PathBuf};
 use voice_common::{
-    HookCounts, RoomCounts, RoomEntry, RoomInfo,
-    abi::{CONTROL_WORDS, EVENT_BYTES, PORTS},
+    FlowKey, HookCounts, Owner, RoomCounts, RoomEntry, RoomInfo, SsrcKey,
+    abi::{CONTROL_WORDS, EVENT_BYTES, MAX_FLOWS, MAX_SSRCS, PORTS},
 };
 
 /// One pinned map.
@@ -20,10 +20,12 @@ pub(super) struct Shape {
 }
 
 /// Every pinned map, with `slots` entries in those that are by slot.
-pub(super) fn shapes(slots: u32) -> [Shape; 7] {
+pub(super) fn shapes(slots: u32) -> [Shape; 9] {
     [
         array::<u64>("CONTROL", MapType::Array, CONTROL_WORDS),
         array::<u32>("PORT_SLOT", MapType::Array, PORTS),
+        hash::<FlowKey>("FLOWS", MAX_FLOWS),
+        hash::<SsrcKey>("SSRCS", MAX_SSRCS),
         array::<RoomEntry>("ROOMS", MapType::Array, slots),
         array::<RoomInfo>("ROOM_INFO", MapType::Array, slots),
         array::<RoomCounts>("COUNTS", MapType::PerCpuArray, slots),
@@ -38,12 +40,24 @@ pub(super) fn shapes(slots: u32) -> [Shape; 7] {
     ]
 }
 
+/// Of [`Owner`]s by `K`.
+fn hash<K>(name: &'static str, entries: u32) -> Shape {
+    Shape {
+        key: size(size_of::<K>()),
+        ..array::<Owner>(name, MapType::Hash, entries)
+    }
+}
+
+fn size(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 fn array<T>(name: &'static str, kind: MapType, entries: u32) -> Shape {
     Shape {
         name,
         kind,
         key: 4,
-        value: u32::try_from(size_of::<T>()).unwrap_or(u32::MAX),
+        value: size(size_of::<T>()),
         entries,
     }
 }

@@ -1,11 +1,15 @@
 //! Which room has which slot, and which slot each port belongs to. Pure bookkeeping: the desired state that the maps
 //! must show.
 
+use super::shared::{Changed, Mark, Shared};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::RangeInclusive,
 };
-use voice_common::{RoomCounts, abi::UNBOUND};
+use voice_common::{
+    RoomCounts,
+    abi::{MUX, UNBOUND},
+};
 use voice_room::{Incarnation, Mono, RoomId};
 
 /// The verdict a slot should have.
@@ -40,6 +44,8 @@ pub(super) struct Slots {
     free: VecDeque<u32>,
     /// Ports claimed by name. Their odd neighbours follow from these, see [`Slots::owner`].
     claims: BTreeMap<u16, u32>,
+    /// Flows and SSRCs; a port with one is shared, whoever claims it by name.
+    pub(super) shared: Shared,
 }
 
 impl Slots {
@@ -50,6 +56,7 @@ impl Slots {
             slots: BTreeMap::new(),
             free: VecDeque::new(),
             claims: BTreeMap::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -119,9 +126,11 @@ impl Slots {
         self.claims.len()
     }
 
-    /// Makes `ports`, and only these, the claims of `slot`. Returns every port whose owner may have changed.
-    pub(super) fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>) -> BTreeSet<u16> {
-        let mut touched: BTreeSet<u16> = self.ports(slot).into_iter().collect();
+    /// Makes `ports` and `marks`, and only these, the claims of `slot`. Returns what may have changed in the maps.
+    pub(super) fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>, marks: &BTreeSet<Mark>) -> Changed {
+        let mut changed = self.shared.claim(slot, marks);
+        let touched = &mut changed.ports;
+        touched.extend(self.ports(slot));
         self.claims.retain(|_, owner| *owner != slot);
         for &port in ports {
             self.claims.insert(port, slot);
@@ -129,17 +138,24 @@ impl Slots {
         }
         let neighbours: Vec<u16> = touched.iter().filter_map(|p| rtcp_port(*p)).collect();
         touched.extend(neighbours);
-        touched
+        changed
     }
 
     /// The slot of a port: the one that claims it; for an odd port nobody claims, the one that claims the even port
-    /// below, whose RTCP it carries.
+    /// below, whose RTCP it carries. [`MUX`] for a shared port: it is no room's, and neither is the odd one above.
     pub(super) fn owner(&self, port: u16) -> u32 {
         if !self.range.contains(&port) {
             return UNBOUND;
         }
+        if self.shared.is_shared(port) {
+            return MUX;
+        }
         let claimed = self.claims.get(&port);
-        let neighbour = || self.claims.get(&(port & !1)).filter(|_| port % 2 == 1);
+        let below = port & !1;
+        let neighbour = || {
+            let rtp = self.claims.get(&below);
+            rtp.filter(|_| port != below && !self.shared.is_shared(below))
+        };
         claimed.or_else(neighbour).copied().unwrap_or(UNBOUND)
     }
 }
@@ -166,9 +182,32 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use voice_room::{Binding, Flow, Port};
 
     fn claimed(slots: &mut Slots, slot: u32, ports: &[u16]) -> BTreeSet<u16> {
-        slots.claim(slot, &ports.iter().copied().collect())
+        let ports = ports.iter().copied().collect();
+        slots.claim(slot, &ports, &BTreeSet::new()).ports
+    }
+
+    fn flow(port: u16) -> BTreeSet<Mark> {
+        let flow = Flow::new(Port(port), [10, 0, 0, 1].into(), 7);
+        let flows = vec![flow];
+        Mark::of(&Binding {
+            flows,
+            ..Binding::default()
+        })
+    }
+
+    #[test]
+    fn a_port_with_a_flow_of_any_room_is_no_rooms_and_neither_is_the_one_above() {
+        let mut slots = Slots::new(50_000..=50_010);
+        claimed(&mut slots, 1, &[50_002]);
+        let changed = slots.claim(2, &BTreeSet::new(), &flow(50_002));
+        assert_eq!(changed.ports, [50_002, 50_003].into());
+        assert_eq!((slots.owner(50_002), slots.owner(50_003)), (MUX, UNBOUND));
+        let changed = slots.claim(2, &BTreeSet::new(), &BTreeSet::new());
+        assert_eq!(changed.ports, [50_002, 50_003].into());
+        assert_eq!((slots.owner(50_002), slots.owner(50_003)), (1, 1));
     }
 
     #[test]

@@ -17,8 +17,12 @@ pub struct KernelStatus {
     pub slots_used: u32,
     /// Slots in all.
     pub slots_max: u32,
-    /// Ports bound.
+    /// Ports bound to one room.
     pub ports_bound: u32,
+    /// Flows bound on shared ports.
+    pub flows_bound: u32,
+    /// SSRCs bound on shared ports.
+    pub ssrcs_bound: u32,
     /// Rooms with an armed verdict.
     pub armed: u32,
     /// Packets passed for each reason that is not a bound room, by hook: (hook, reason, packets).

@@ -38,7 +38,7 @@ impl Core {
         for record in &mut rooms {
             let binding = bindings.get(&record.room);
             if let Some(binding) = binding.filter(|b| b.incarnation == record.incarnation) {
-                record.ports.clone_from(&binding.ports);
+                record.ports.clone_from(&binding.binding.ports);
             }
         }
         let pinned = |id: &RoomId| blocks.contains_key(id) || bindings.contains_key(id);
@@ -203,7 +203,7 @@ impl Core {
 
     fn re_arm(&mut self, now: Now, id: &RoomId, trip: Trip, block: Option<&FoundBlock>) {
         let (deadline, until, reason) = (trip.deadline, trip.until, trip.reason.clone());
-        let ports = block.map_or_else(|| trip.change.record.ports.clone(), |b| b.ports.clone());
+        let ports = block.map_or_else(|| trip.change.record.ports.clone(), |b| b.binding.ports.clone());
         self.isolations.insert(
             id.clone(),
             Isolated {

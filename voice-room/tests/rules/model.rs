@@ -172,7 +172,13 @@ impl Lab {
             room: id.clone(),
             incarnation: *incarnation,
             deadline: *deadline,
-            ports: self.w.core.view(id, now).map(|v| v.ports).unwrap_or_default(),
+            binding: self
+                .w
+                .core
+                .view(id, now)
+                .map(|v| v.ports)
+                .unwrap_or_default()
+                .into(),
             released: false,
         };
         let found = Restored {

@@ -2,8 +2,8 @@
 
 use crate::world::*;
 use voice_room::{
-    Change, Command, Epoch, EventType, Incarnation, Isolation, Mono, Port, RoomRecord, Rules, State, Version,
-    Wall,
+    Binding, Change, Command, Epoch, EventType, Incarnation, Isolation, Mono, Port, RoomRecord, Rules, State,
+    Version, Wall,
     core::StepState,
     input::{Ask, FoundBinding, FoundBlock, Intent, Restored},
     timeline::{Progress, Rule, Step},
@@ -37,7 +37,7 @@ fn block(intent: &Intent) -> FoundBlock {
         room: room("r"),
         incarnation: intent.change.record.incarnation,
         deadline: intent.deadline,
-        ports: intent.change.record.ports.clone(),
+        binding: intent.change.record.ports.clone().into(),
         released: false,
     }
 }
@@ -224,7 +224,7 @@ fn a_live_room_has_the_ports_of_the_pins_after_a_restart_since_its_record_may_be
     let binding = FoundBinding {
         room: room("r"),
         incarnation: record.incarnation,
-        ports: vec![Port(50_000)],
+        binding: vec![Port(50_000)].into(),
     };
     let old = FoundBinding {
         incarnation: Incarnation(3),
@@ -405,7 +405,7 @@ fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
                 room: room("r"),
                 incarnation: record.incarnation,
                 deadline,
-                ports: record.ports.clone(),
+                binding: record.ports.clone().into(),
                 released: false,
             }],
             rooms: vec![record],
@@ -442,7 +442,7 @@ fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restar
     let expired = intent.change.record.clone();
     assert_eq!(expired.ports, [Port(50_000)]);
     let moved = FoundBlock {
-        ports: vec![],
+        binding: Binding::default(),
         ..block(&intent)
     };
     let stored_before_it_moved = Restored {

@@ -15,6 +15,8 @@ pub fn kernel(k: &KernelStatus) -> KernelResponse {
         slots_used: k.slots_used,
         slots_max: k.slots_max,
         ports_bound: k.ports_bound,
+        flows_bound: k.flows_bound,
+        ssrcs_bound: k.ssrcs_bound,
         rooms_armed: k.armed,
         passed_by_reason: k.passed_by_reason.iter().map(passed).collect(),
         lost_events: k.lost_events,

@@ -10,7 +10,10 @@ use crate::{
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder, core::AtomicU64};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use voice_common::{Class, Direction, Verdict};
+use voice_common::{
+    Class, Direction, Verdict,
+    abi::{MAX_FLOWS, MAX_SSRCS},
+};
 use voice_room::{
     config::Mode,
     timeline::{Hold, Rule},
@@ -118,6 +121,26 @@ impl Page {
         self.gauge("blocks_in_force", blocks, &["mode"], armings)
     }
 
+    /// How full the maps of shared ports are.
+    fn shared(&self, kernel: &KernelStatus) -> Result<()> {
+        let flows = "Flows bound to a room, on ports that rooms share.";
+        self.gauge("kernel_flows_bound", flows, &[], one(kernel.flows_bound))?;
+        self.gauge(
+            "kernel_flows_max",
+            "Flows that can be bound.",
+            &[],
+            one(MAX_FLOWS),
+        )?;
+        let ssrcs = "SSRCs bound to a room, on ports that rooms share.";
+        self.gauge("kernel_ssrcs_bound", ssrcs, &[], one(kernel.ssrcs_bound))?;
+        self.gauge(
+            "kernel_ssrcs_max",
+            "SSRCs that can be bound.",
+            &[],
+            one(MAX_SSRCS),
+        )
+    }
+
     fn kernel(&self, kernel: &KernelStatus) -> Result<()> {
         let passed = kernel.passed_by_reason.iter();
         let passed = passed.map(|(hook, reason, n)| (vec![hook.clone(), reason.clone()], *n));
@@ -134,10 +157,11 @@ impl Page {
         self.gauge("kernel_slots_max", max, &[], one(kernel.slots_max))?;
         self.gauge(
             "kernel_ports_bound",
-            "Media ports bound to a room.",
+            "Media ports bound to one room.",
             &[],
             one(kernel.ports_bound),
         )?;
+        self.shared(kernel)?;
         let lost = "First-drop events the ring buffer had no room for. Counted since the maps were made.";
         self.counter("kernel_lost_events_total", lost, &[], one(kernel.lost_events))?;
         let repairs = "Times the kernel side was not as it should be and was set right.";
