@@ -3,7 +3,7 @@
 use super::{
     Found, KernelError, drops,
     load::Maps,
-    shared::{self, Mark},
+    shared,
     slots::{Desired, Slot, Slots},
     tables::{self, Tables},
 };
@@ -24,7 +24,7 @@ pub(super) fn adopt(
 ) -> Result<BTreeSet<u32>, KernelError> {
     let now = tables::now();
     let ports = bound_ports(tables);
-    let marks = bound_marks(maps)?;
+    let marks = maps.marks.by_owner()?;
     let none = BTreeSet::new();
     let mut orphans = BTreeSet::new();
     for slot in 1..tables.slots() {
@@ -87,15 +87,6 @@ fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
         }
     }
     ports
-}
-
-/// Flows and SSRCs by the use of a slot they are for. Those of other uses are removed by the first repair.
-fn bound_marks(maps: &Maps) -> Result<BTreeMap<Owner, BTreeSet<Mark>>, KernelError> {
-    let mut marks: BTreeMap<Owner, BTreeSet<Mark>> = BTreeMap::new();
-    for (mark, owner) in maps.marks.all()? {
-        marks.entry(owner).or_default().insert(mark);
-    }
-    Ok(marks)
 }
 
 /// Whose slot it is: only if the information belongs to the slot's present use.

@@ -2,6 +2,7 @@
 
 use super::{KernelError, error, shared::Mark};
 use aya::maps::{HashMap, MapData};
+use std::collections::{BTreeMap, BTreeSet};
 use voice_common::{FlowKey, Owner, SsrcKey};
 
 /// Both maps.
@@ -58,6 +59,15 @@ impl Marks {
             Err(e) if error::errno(&e) != Some(libc::ENOENT) => Err(KernelError::map(map, &e)),
             _ => Ok(()),
         }
+    }
+
+    /// What is there, by the use of a slot it is for. What is for no present use is removed by the first repair.
+    pub(super) fn by_owner(&self) -> Result<BTreeMap<Owner, BTreeSet<Mark>>, KernelError> {
+        let mut marks: BTreeMap<Owner, BTreeSet<Mark>> = BTreeMap::new();
+        for (mark, owner) in self.all()? {
+            marks.entry(owner).or_default().insert(mark);
+        }
+        Ok(marks)
     }
 
     /// Every mark that is there, with its owner.

@@ -10,7 +10,7 @@ use super::{
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -204,12 +204,8 @@ impl Pinned {
     }
 
     /// The flows and SSRCs, by the use of a slot they are for.
-    fn marks(&self) -> Result<BTreeMap<Owner, Vec<Mark>>, KernelError> {
-        let mut marks: BTreeMap<Owner, Vec<Mark>> = BTreeMap::new();
-        for (mark, owner) in self.marks.all()? {
-            marks.entry(owner).or_default().push(mark);
-        }
-        Ok(marks)
+    fn marks(&self) -> Result<BTreeMap<Owner, BTreeSet<Mark>>, KernelError> {
+        self.marks.by_owner()
     }
 
     /// The bound ports, by slot; the shared ones under [`MUX`].
