@@ -101,6 +101,12 @@ pub struct SessionConfig {
     pub pong_within: Duration,
     /// `session.max_peers`, default 4096.
     pub max_peers: u32,
+    /// `session.max_rooms`: rooms one peer may serve, default 16384.
+    pub max_rooms: u32,
+    /// `session.events_per_second`: of one peer, default 10000.
+    pub events_per_second: u32,
+    /// `session.event_burst`: of one peer at once, default 20000.
+    pub event_burst: u32,
 }
 
 /// Host device tokens.

@@ -3,11 +3,13 @@
 //! Everything a peer says is checked here and told to the driver as facts and requests; what becomes of them is the
 //! core's to decide. docs/PROTOCOL.md is the same, from the peer's side.
 
+mod bucket;
 pub mod client;
 mod connections;
 mod hub;
 mod keepalive;
 mod ledger;
+mod open;
 mod outgoing;
 mod peer;
 mod served;
@@ -20,10 +22,11 @@ pub use peer::Role;
 pub use server::SessionError;
 
 use crate::{config::SessionConfig, driver::Handle, tokens::Tokens};
-use hub::Hub;
+use hub::{Hub, Limits};
+use open::Open;
 use std::{
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::net::TcpListener;
@@ -48,12 +51,14 @@ struct Inner {
     tokens: Tokens,
     ping_every: Duration,
     pong_within: Duration,
-    max_peers: usize,
+    limits: Limits,
+    events_per_second: u32,
+    event_burst: u32,
     hub: Mutex<Hub>,
     /// Every stream's task, and nothing else.
     tasks: TaskTracker,
     /// Streams open now, those without a Hello included.
-    open: AtomicUsize,
+    open: Open,
 }
 
 /// One connected peer, for people and programs.
@@ -91,10 +96,15 @@ impl Sessions {
             tokens,
             ping_every: config.ping_every,
             pong_within: config.pong_within,
-            max_peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
+            limits: Limits {
+                peers: usize::try_from(config.max_peers).unwrap_or(usize::MAX),
+                rooms: usize::try_from(config.max_rooms).unwrap_or(usize::MAX),
+            },
+            events_per_second: config.events_per_second,
+            event_burst: config.event_burst,
             hub: Mutex::default(),
             tasks: TaskTracker::new(),
-            open: AtomicUsize::new(0),
+            open: Open::default(),
         }))
     }
 

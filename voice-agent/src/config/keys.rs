@@ -321,6 +321,25 @@ pub(super) static KEYS: &[Key] = &[
         number(1..=65_535, |d, v| d.session.max_peers = v),
     ),
     key(
+        "session.max_rooms",
+        "16384",
+        "Rooms that one peer may serve at one time; what names one more is refused.",
+        number(64..=65_536, |d, v| d.session.max_rooms = v),
+    ),
+    key(
+        "session.events_per_second",
+        "10000",
+        "Messages of one peer; a heartbeat counts as many as it lists rooms. More are refused with `limit` and the time\n\
+         to wait. The most clients that one peer may have, 262144, make 8738 keepalives a second.",
+        number(1..=1_000_000, |d, v| d.session.events_per_second = v),
+    ),
+    key(
+        "session.event_burst",
+        "20000",
+        "How many of them one peer may send at once after a silence. A heartbeat of more rooms takes all of them.",
+        number(1..=1_000_000, |d, v| d.session.event_burst = v),
+    ),
+    key(
         "tokens.keys",
         "[]",
         "The keys that tokens are signed with, each \"ID:ALGORITHM:FILE\"; ID is the token's kid. HS256: FILE holds the secret,\n\

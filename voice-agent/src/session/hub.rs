@@ -29,6 +29,15 @@ pub(super) struct Hub {
     streams: u64,
 }
 
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Peers that are connected.
+    pub(super) peers: usize,
+    /// Rooms that one of them serves.
+    pub(super) rooms: usize,
+}
+
 /// Tells a stream from an earlier one of the same peer id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StreamId(u64);
@@ -72,16 +81,16 @@ impl Peer {
 
 impl Hub {
     /// Takes a peer in, says Welcome, and then what it has not acknowledged yet. An older stream of the same peer id is
-    /// ended. `None`: `max_peers` others are connected.
-    pub(super) fn join(&mut self, new: Newcomer, max_peers: usize, now: Wall) -> Option<StreamId> {
+    /// ended. `None`: so many others are connected.
+    pub(super) fn join(&mut self, new: Newcomer, limits: Limits, now: Wall) -> Option<StreamId> {
         let known = self.peers.contains_key(&new.info.id);
-        if !known && self.peers.len() >= max_peers {
+        if !known && self.peers.len() >= limits.peers {
             Counter::SessionTooManyPeers.count();
             return None;
         }
         self.streams += 1;
         let stream = StreamId(self.streams);
-        let mut served = Served::default();
+        let mut served = Served::new(limits.rooms);
         for room in &new.info.rooms {
             served.add(room.clone(), Because::Named);
         }

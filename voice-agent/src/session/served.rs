@@ -7,8 +7,6 @@ use std::{
 use tokio::time::Instant;
 use voice_room::{ClientId, RoomId};
 
-/// Rooms one peer may serve at one time.
-pub(super) const MAX_ROOMS: usize = 16_384;
 /// Clients one peer may have in all its rooms.
 pub(super) const MAX_CLIENTS: usize = 262_144;
 /// A room a media server stopped listing is remembered for this long, so that a late trip still reaches the server.
@@ -24,8 +22,9 @@ pub(super) enum Because {
 }
 
 /// The rooms one peer serves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Served {
+    max_rooms: usize,
     rooms: HashMap<RoomId, Why>,
     clients: usize,
 }
@@ -44,6 +43,15 @@ impl Why {
 }
 
 impl Served {
+    /// None yet, and at most so many at one time.
+    pub(super) fn new(max_rooms: usize) -> Served {
+        Served {
+            max_rooms,
+            rooms: HashMap::new(),
+            clients: 0,
+        }
+    }
+
     pub(super) fn contains(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
     }
@@ -54,9 +62,10 @@ impl Served {
 
     /// Whether `room` would still fit, as an error text if not.
     pub(super) fn fits(&self, room: &RoomId, because: &Because) -> Result<(), String> {
-        if !self.contains(room) && self.rooms.len() >= MAX_ROOMS {
+        if !self.contains(room) && self.rooms.len() >= self.max_rooms {
             return Err(format!(
-                "this peer serves {MAX_ROOMS} rooms already; close some first"
+                "this peer serves {} rooms already, the most (session.max_rooms); close some first",
+                self.max_rooms
             ));
         }
         if matches!(because, Because::Client(_)) && self.clients >= MAX_CLIENTS {
@@ -99,10 +108,11 @@ impl Served {
             why.holds()
         });
         let new = rooms.clone().filter(|room| !self.contains(room)).count();
-        if self.rooms.len() + new > MAX_ROOMS {
+        if self.rooms.len() + new > self.max_rooms {
             return Err(format!(
-                "{new} new rooms besides the {} known of this peer: at most {MAX_ROOMS} are allowed",
-                self.rooms.len()
+                "{new} new rooms besides the {} known of this peer: at most {} are allowed (session.max_rooms)",
+                self.rooms.len(),
+                self.max_rooms
             ));
         }
         for room in rooms {
@@ -123,6 +133,8 @@ impl Served {
 mod tests {
     use super::*;
 
+    const MAX_ROOMS: usize = 16_384;
+
     fn room(name: &str) -> RoomId {
         RoomId::new(name).unwrap()
     }
@@ -133,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_room_is_served_until_the_last_of_its_clients_left() {
-        let mut served = Served::default();
+        let mut served = Served::new(MAX_ROOMS);
         served.add(room("r"), client("a"));
         served.add(room("r"), client("a"));
         served.add(room("r"), client("b"));
@@ -146,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_room_named_in_an_event_stays_served_when_its_clients_leave_and_goes_when_it_is_over() {
-        let mut served = Served::default();
+        let mut served = Served::new(MAX_ROOMS);
         served.add(room("r"), Because::Named);
         served.add(room("r"), client("a"));
         served.leave(&room("r"), &ClientId::new("a").unwrap());
@@ -158,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_room_no_longer_listed_is_remembered_for_a_late_trip_but_not_for_ever() {
-        let mut served = Served::default();
+        let mut served = Served::new(MAX_ROOMS);
         let t = Instant::now();
         served.list([room("r")].iter(), t).unwrap();
         served.list([].iter(), t + LISTED_FOR / 2).unwrap();
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_number_of_rooms_is_bounded_and_the_refusal_says_so() {
-        let mut served = Served::default();
+        let mut served = Served::new(MAX_ROOMS);
         let rooms: Vec<RoomId> = (0..MAX_ROOMS).map(|n| room(&format!("r{n}"))).collect();
         served.list(rooms.iter(), Instant::now()).unwrap();
         assert!(served.fits(&room("r0"), &Because::Named).is_ok());

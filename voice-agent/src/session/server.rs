@@ -55,7 +55,7 @@ pub(super) async fn serve(
     let _stop_on_drop = stop.clone().drop_guard();
     let tasks = sessions.0.tasks.clone();
     let (ping_every, pong_within) = (sessions.0.ping_every, sessions.0.pong_within);
-    let max_peers = sessions.0.max_peers;
+    let max_peers = sessions.0.limits.peers;
     let service = Service {
         sessions,
         handle,

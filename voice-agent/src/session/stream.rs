@@ -9,13 +9,14 @@ use crate::{
     session::{
         PROTOCOL_VERSION, Sessions,
         hub::{Newcomer, StreamId},
+        open::{NoPlace, Place},
         outgoing::{self, Drain, Outgoing},
         peer::{PeerInfo, Role},
         translate, wall_now, wire,
     },
     telemetry::Counter,
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 use talk::Talk;
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt};
@@ -37,9 +38,15 @@ pub(super) async fn open<S>(
 where
     S: Stream<Item = Result<PeerMessage, Status>> + Send + Unpin + 'static,
 {
-    let Some(slot) = Slot::take(&sessions) else {
-        Counter::SessionTooManyPeers.count();
-        return Err(no_room_for(&sessions, &handle, info.role).await);
+    // Twice `max_peers`, so that every peer may reconnect while its old stream is not known to be dead.
+    let most = sessions.0.limits.peers.saturating_mul(2);
+    let place = match sessions.0.open.take(&info.id, most) {
+        Ok(place) => place,
+        Err(NoPlace::All) => {
+            Counter::SessionTooManyPeers.count();
+            return Err(no_room_for(&sessions, &handle, info.role).await);
+        }
+        Err(NoPlace::OfThisPeer) => return Err(too_many_streams(&handle, info).await),
     };
     let (outgoing, drain) = outgoing::queue();
     let tasks = sessions.0.tasks.clone();
@@ -49,7 +56,7 @@ where
         outgoing,
         stream: None,
         end: Err(Status::internal("the agent's task for this stream broke off")),
-        _slot: slot,
+        _place: place,
         sessions,
     };
     tasks.spawn(async move {
@@ -68,7 +75,7 @@ where
         biased;
         () = shutdown.cancelled() => Err(stopping(Stopped)),
         // Whoever cut it has ended the queue with the reason; the first end counts.
-        () = cut.cancelled() => Ok(()),
+        () = cut.cancelled() => Err(Status::aborted("a newer stream replaced it, or it did not read")),
         end = converse(cleanup, inbound, cut.clone()) => end,
     }
 }
@@ -86,7 +93,7 @@ where
         cut,
         welcome,
     };
-    let joined = sessions.hub().join(newcomer, sessions.0.max_peers, wall_now());
+    let joined = sessions.hub().join(newcomer, sessions.0.limits, wall_now());
     let Some(stream) = joined else {
         return Err(no_room_for(&sessions, &cleanup.handle, cleanup.info.role).await);
     };
@@ -155,7 +162,19 @@ async fn no_room_for(sessions: &Sessions, handle: &Handle, role: Role) -> Status
     }
     Status::resource_exhausted(format!(
         "session.max_peers ({}) peers are connected already; raise it or use another agent",
-        sessions.0.max_peers
+        sessions.0.limits.peers
+    ))
+}
+
+/// Refuses a stream because its peer has too many. It lives, and its rooms are not judged for what it cannot say.
+async fn too_many_streams(handle: &Handle, info: PeerInfo) -> Status {
+    Counter::SessionTooManyStreams.count();
+    if info.role == Role::Media && handle.fact(Input::HeartbeatRefused(info.source)).await.is_err() {
+        return stopping(Stopped);
+    }
+    Status::resource_exhausted(format!(
+        "too many streams of peer-id {} are open: one is enough; close the others, or give each process its own peer-id",
+        info.id
     ))
 }
 
@@ -176,24 +195,6 @@ pub(super) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One of the streams that may be open at a time: twice `max_peers`, so that every peer may reconnect while its old
-/// stream is not known to be dead.
-struct Slot(Sessions);
-
-impl Slot {
-    fn take(sessions: &Sessions) -> Option<Slot> {
-        let limit = sessions.0.max_peers.saturating_mul(2);
-        let slot = Slot(sessions.clone());
-        (sessions.0.open.fetch_add(1, Ordering::Relaxed) < limit).then_some(slot)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Leaves nothing behind, whatever way the task ends: by return, by panic, by being dropped.
 struct Cleanup {
     sessions: Sessions,
@@ -203,7 +204,7 @@ struct Cleanup {
     /// Set once the peer joined the topology.
     stream: Option<StreamId>,
     end: Result<(), Status>,
-    _slot: Slot,
+    _place: Place,
 }
 
 impl Drop for Cleanup {

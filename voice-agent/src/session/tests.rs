@@ -1,6 +1,7 @@
 //! The whole service over loopback TCP, with the tests playing the driver. What is only about time runs without TCP, on
 //! a paused clock (`quiet`).
 
+mod flood;
 mod limits;
 mod pushes;
 mod quiet;
@@ -59,6 +60,9 @@ fn config(max_peers: u32) -> SessionConfig {
         ping_every: Duration::from_secs(30),
         pong_within: Duration::from_secs(15),
         max_peers,
+        max_rooms: 16_384,
+        events_per_second: 10_000,
+        event_burst: 20_000,
     }
 }
 
@@ -67,12 +71,16 @@ fn sessions(max_peers: u32) -> Sessions {
 }
 
 fn sessions_with(max_peers: u32, tokens: Tokens) -> Sessions {
+    sessions_of(&config(max_peers), tokens)
+}
+
+fn sessions_of(config: &SessionConfig, tokens: Tokens) -> Sessions {
     let epoch = Epoch { era: 1, revision: 7 };
     Sessions::new(
         NodeName::new("node-1").unwrap(),
         epoch,
         50_000..=60_000,
-        &config(max_peers),
+        config,
         tokens,
     )
 }

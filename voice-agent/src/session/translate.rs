@@ -5,7 +5,7 @@ use crate::{
     session::peer::{PeerInfo, Role},
     tokens::{MAX_TOKEN, Tokens},
 };
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 use voice_room::{
     ClientId, Epoch, IdError, Incarnation, OpId, Port, RoomId, TraceId, Version, Wall,
     input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
@@ -45,6 +45,20 @@ impl Refusal {
     /// A bound was reached.
     pub(super) fn limit(message: impl Into<String>) -> Refusal {
         Refusal::new("limit", message)
+    }
+
+    /// More messages than one peer may send.
+    pub(super) fn too_fast(events_per_second: u32, wait: Duration) -> Refusal {
+        Refusal {
+            // At least 1: 0 would say that waiting does not help.
+            retry_after_ms: u64::try_from(wait.as_millis())
+                .unwrap_or(u64::MAX)
+                .saturating_add(1),
+            ..Refusal::limit(format!(
+                "this peer sends more than session.events_per_second ({events_per_second}); a heartbeat counts as many as it \
+                 lists rooms"
+            ))
+        }
     }
 
     fn new(code: &'static str, message: impl Into<String>) -> Refusal {

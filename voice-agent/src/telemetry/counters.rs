@@ -60,6 +60,8 @@ counters! {
     SessionNotAllowed, "session_not_allowed", "Messages that the role of their peer does not allow.";
     SessionRefused, "session_refused", "Requests of peers that were refused by the rules of a room or by a limit.";
     SessionTooManyPeers, "session_too_many_peers", "Streams refused because session.max_peers peers were connected.";
+    SessionTooManyStreams, "session_too_many_streams", "Streams refused because 16 of their peer id were open.";
+    SessionTooFast, "session_too_fast", "Messages refused because their peer sent more than session.events_per_second.";
     SessionTooManyConnections, "session_too_many_connections", "TCP connections to the session service closed because too many were open.";
     SessionSlowReaders, "session_slow_readers", "Streams ended because their peer did not read what was sent.";
     SessionSilentPeers, "session_silent_peers", "Streams ended because two pings in a row were not answered.";

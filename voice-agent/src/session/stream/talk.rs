@@ -15,6 +15,7 @@ use crate::{
     },
     session::{
         Sessions,
+        bucket::Bucket,
         hub::StreamId,
         keepalive::{Due, Keepalive},
         outgoing::{NotTaken, Outgoing},
@@ -49,6 +50,13 @@ const MAX_WAITING: usize = 64;
 /// The longest that waiting answers keep a peer from being read. Far below a heartbeat, well above a slow disk.
 const MAX_HOLD: Duration = Duration::from_secs(1);
 
+/// How often the driver is told that heartbeats of one peer are refused. It looks at every room then: a flood must not
+/// keep it busy, and a room's time without progress is far longer.
+const TELL_REFUSED_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the log tells that one peer says too much.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 /// A request's answer.
 struct Answer {
     request_id: u64,
@@ -76,6 +84,11 @@ pub(super) struct Talk<'s> {
     /// When the last answer came, or the last request was sent to be answered.
     moved: Instant,
     keepalive: Keepalive,
+    bucket: Bucket,
+    /// When the driver was last told that a heartbeat was refused.
+    told_refused: Option<Instant>,
+    /// When the log was last told that the peer says too much.
+    warned: Option<Instant>,
 }
 
 impl<'s> Talk<'s> {
@@ -95,6 +108,13 @@ impl<'s> Talk<'s> {
             waiting: FuturesUnordered::new(),
             moved: Instant::now(),
             keepalive: Keepalive::new(sessions.0.ping_every, sessions.0.pong_within, Instant::now()),
+            bucket: Bucket::new(
+                sessions.0.events_per_second,
+                sessions.0.event_burst,
+                Instant::now(),
+            ),
+            told_refused: None,
+            warned: None,
         }
     }
 
@@ -128,6 +148,9 @@ impl<'s> Talk<'s> {
     }
 
     async fn take(&mut self, message: PeerMessage) -> Result<(), Status> {
+        if let Err(wait) = self.bucket.take(cost(&message), Instant::now()) {
+            return self.too_fast(message.message, wait).await;
+        }
         match message.message {
             Some(Message::RoomEvent(event)) => self.room_event(event).await,
             Some(Message::ClientEvent(event)) => self.client_event(&event).await,
@@ -139,6 +162,24 @@ impl<'s> Talk<'s> {
                 0,
                 Refusal::malformed("an empty message, or one of a later protocol"),
             ),
+        }
+    }
+
+    /// The peer says more than it may. A refused heartbeat proves life like any other.
+    async fn too_fast(&mut self, message: Option<Message>, wait: Duration) -> Result<(), Status> {
+        Counter::SessionTooFast.count();
+        let refusal = Refusal::too_fast(self.sessions.0.events_per_second, wait);
+        let now = Instant::now();
+        let lately = |at: Instant| now.saturating_duration_since(at) < WARN_EVERY;
+        if !self.warned.is_some_and(lately) {
+            self.warned = Some(now);
+            tracing::warn!(peer = %self.info.id, role = %self.info.role, "messages refused: {}", refusal.message);
+        }
+        match message {
+            Some(Message::MediaHeartbeat(_)) => self.refuse_heartbeat(refusal).await,
+            Some(Message::RoomEvent(event)) => self.refuse(event.request_id, refusal),
+            Some(Message::ClientEvent(event)) => self.refuse(event.request_id, refusal),
+            _ => self.refuse(0, refusal),
         }
     }
 
@@ -261,8 +302,11 @@ impl<'s> Talk<'s> {
 
     /// A media server that is alive and was not understood: no room may be cut for what it could not say.
     async fn refuse_heartbeat(&mut self, refusal: Refusal) -> Result<(), Status> {
-        if self.info.role == Role::Media {
+        let now = Instant::now();
+        let lately = |at: Instant| now.saturating_duration_since(at) < TELL_REFUSED_EVERY;
+        if self.info.role == Role::Media && !self.told_refused.is_some_and(lately) {
             tell(self.handle, Input::HeartbeatRefused(self.info.source.clone())).await?;
+            self.told_refused = Some(now);
         }
         self.refuse(0, refusal)
     }
@@ -337,6 +381,14 @@ impl<'s> Talk<'s> {
             // The queue has its own, earlier end to tell; this one only ends the task.
             Status::cancelled("the stream was ended")
         })
+    }
+}
+
+/// What a message takes of what its peer may say: the work is in the rooms that a heartbeat lists.
+fn cost(message: &PeerMessage) -> usize {
+    match &message.message {
+        Some(Message::MediaHeartbeat(heartbeat)) => heartbeat.rooms.len().max(1),
+        _ => 1,
     }
 }
 

@@ -46,10 +46,7 @@ async fn streams_without_a_hello_are_bounded_too() {
     assert_eq!(open[2].1.as_ref().unwrap_err().code(), Code::ResourceExhausted);
     assert_eq!(agent.told().await, Told::Fact(Input::MediaRefused));
     drop(open);
-    eventually("the places are free again", || {
-        agent.sessions.0.open.load(std::sync::atomic::Ordering::Relaxed) == 0
-    })
-    .await;
+    eventually("the places are free again", || agent.sessions.0.open.all() == 0).await;
 }
 
 #[tokio::test]

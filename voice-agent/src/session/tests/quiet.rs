@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::Status;
 
-struct Quiet {
+pub(super) struct Quiet {
     to_agent: mpsc::Sender<Result<v1::PeerMessage, Status>>,
     from_agent: Drain,
     sessions: Sessions,
@@ -26,12 +26,17 @@ async fn open() -> Quiet {
 
 /// The same, with another driver.
 async fn open_to(role: &'static str, handle: Handle) -> Quiet {
+    open_at(sessions(10), role, handle).await
+}
+
+/// The same, at these sessions.
+pub(super) async fn open_at(sessions: Sessions, role: &'static str, handle: Handle) -> Quiet {
     let mut metadata = MetadataMap::new();
     metadata.insert("peer-role", role.parse().unwrap());
     metadata.insert("peer-id", "gw".parse().unwrap());
     let info = PeerInfo::from_metadata(&metadata).unwrap();
     let (to_agent, inbound) = mpsc::channel(8);
-    let (sessions, stop) = (sessions(10), CancellationToken::new());
+    let stop = CancellationToken::new();
     let from_agent = stream::open(sessions.clone(), handle, stop, info, ReceiverStream::new(inbound));
     Quiet {
         to_agent,
@@ -42,14 +47,14 @@ async fn open_to(role: &'static str, handle: Handle) -> Quiet {
 }
 
 impl Quiet {
-    async fn say(&self, message: FromPeer) {
+    pub(super) async fn say(&self, message: FromPeer) {
         let message = v1::PeerMessage {
             message: Some(message),
         };
         self.to_agent.send(Ok(message)).await.unwrap();
     }
 
-    async fn hello(&mut self) {
+    pub(super) async fn hello(&mut self) {
         self.say(FromPeer::Hello(v1::Hello {
             protocol_version: 1,
             ..Default::default()
@@ -58,7 +63,7 @@ impl Quiet {
         assert!(matches!(self.next().await, Ok(FromAgent::Welcome(_))));
     }
 
-    async fn next(&mut self) -> Result<FromAgent, Status> {
+    pub(super) async fn next(&mut self) -> Result<FromAgent, Status> {
         let message = self.from_agent.next().await.unwrap();
         message.map(|message| message.message.unwrap())
     }

@@ -185,10 +185,7 @@ async fn a_thousand_reconnects_leave_one_task_and_one_peer() {
         handles,
         "something holds on"
     );
-    assert_eq!(
-        agent.sessions.0.open.load(std::sync::atomic::Ordering::Relaxed),
-        0
-    );
+    assert_eq!(agent.sessions.0.open.all(), 0);
 }
 
 #[tokio::test]
