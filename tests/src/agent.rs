@@ -185,6 +185,11 @@ impl Agent {
         self.dir.path().join("bpffs/voice-agent/v1")
     }
 
+    /// Its state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("agent.toml")

@@ -5,6 +5,7 @@ use crate::{
     agent::{Agent, Settings},
     callers::Callers,
     clock,
+    disk::Disk,
     evidence::{self, Cut},
     netns::Pair,
     peer::{Gateway, MediaRoom, MediaServer},
@@ -61,6 +62,19 @@ impl Stage {
     /// The same on a pair of namespaces prepared by the test.
     pub fn on(pair: Pair, settings: Settings) -> anyhow::Result<Stage> {
         let agent = Agent::start(&pair.node, &settings)?;
+        Stage::around(agent, pair, settings)
+    }
+
+    /// The same with the agent's state on a disk of its own, which the test keeps.
+    pub fn on_disk(disk: &mut Disk, settings: Settings) -> anyhow::Result<Stage> {
+        let pair = Pair::new()?;
+        let agent = Agent::prepare(&pair.node, &settings)?;
+        disk.mount(&agent.state_dir())?;
+        agent.run()?;
+        Stage::around(agent, pair, settings)
+    }
+
+    fn around(agent: Agent, pair: Pair, settings: Settings) -> anyhow::Result<Stage> {
         let gateway = Gateway::start(&pair.node, "gateway-1", &[ALPHA, BETA])?;
         let server = MediaServer::start(&pair.node, "media-1", settings.times.heartbeat)?;
         let party = |name, ports: &[u16], pps| -> anyhow::Result<Party> {

@@ -3,39 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking too")]
 
 use std::{
-    io::{Read, Write},
-    net::TcpStream,
+    io::Write,
     process::{Command, Stdio},
 };
 use voice_tests::{
     agent::{Settings, settings::Times},
-    clock,
+    clock, metrics,
     stage::{ALPHA, SOON, Stage},
 };
 
-/// The body of a page that must be served with status 200.
 fn get(stage: &Stage, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let exchange = move || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:7402")?;
-        stream.set_read_timeout(Some(SOON))?;
-        stream.write_all(request.as_bytes())?;
-        let mut said = String::new();
-        stream.read_to_string(&mut said)?;
-        Ok(said)
-    };
-    let said = stage.pair.node.run(exchange).unwrap().unwrap();
-    let (head, body) = said.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    body.to_owned()
+    metrics::page(&stage.pair.node, path).unwrap()
 }
 
 fn value(page: &str, series: &str) -> u64 {
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let line = line.unwrap_or_else(|| panic!("no {series} in\n{page}"));
-    line.parse().unwrap()
+    metrics::value(page, series).unwrap_or_else(|| panic!("no {series} in\n{page}"))
 }
 
 fn promtool_finds_nothing_wrong(page: &str) {

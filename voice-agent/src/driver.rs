@@ -176,6 +176,7 @@ impl Driver {
             self.read_counters_before_lift();
         }
         self.core.tick(now());
+        self.evidence.send_again(&self.tasks, &self.results);
     }
 
     /// SIGTERM: blocks stay in force in the kernel; what is under way is brought to the disk, for at most five seconds.

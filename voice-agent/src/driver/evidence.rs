@@ -1,4 +1,5 @@
-//! Brings the timeline to the journal in the order it was made, one batch at a time.
+//! Brings the timeline to the journal in the order it was made, one batch at a time. What the journal does not take waits for
+//! it; a disk that hung and went on may then have an entry twice.
 
 use crate::{
     store::{StoreError, journal::JournalHandle},
@@ -6,7 +7,7 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -16,8 +17,8 @@ use voice_room::{
     timeline::{Step, What},
 };
 
-/// Entries that may wait while the journal is away. More are counted and left out; the log has them. A trip's own entry
-/// is asked for again by the core.
+/// Entries that may wait while the journal is away. More are counted and left out; the log has them. A trip's own entry does
+/// not wait: its failure is told, and the core asks for it again.
 const WAITING: usize = 65_536;
 
 /// Entries on their way to the journal.
@@ -30,8 +31,10 @@ pub(super) struct Evidence {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Entry>,
-    /// A task is writing; it goes on until nothing waits.
+    /// A task is writing; it goes on until nothing waits or the journal fails.
     writing: bool,
+    /// The journal failed when last asked.
+    failing: bool,
 }
 
 impl Evidence {
@@ -45,7 +48,7 @@ impl Evidence {
     /// Takes an entry. It is written after the next `send`.
     pub(super) fn keep(&self, entry: Entry) {
         log(&entry);
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock();
         if queue.waiting.len() < WAITING {
             queue.waiting.push_back(entry);
         } else {
@@ -53,9 +56,16 @@ impl Evidence {
         }
     }
 
-    /// Starts writing, unless a task is at it.
+    /// Starts writing, unless a task is at it or the journal fails.
     pub(super) fn send(&self, tasks: &TaskTracker, results: &mpsc::Sender<Input>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.lock().failing {
+            self.send_again(tasks, results);
+        }
+    }
+
+    /// Starts writing, unless a task is at it; at each tick, also when the journal failed and nothing new is recorded.
+    pub(super) fn send_again(&self, tasks: &TaskTracker, results: &mpsc::Sender<Input>) {
+        let mut queue = self.lock();
         if !queue.waiting.is_empty() && !std::mem::replace(&mut queue.writing, true) {
             let (this, results) = (self.clone(), results.clone());
             tasks.spawn(async move { this.write(&results).await });
@@ -65,7 +75,7 @@ impl Evidence {
     async fn write(&self, results: &mpsc::Sender<Input>) {
         while let Some(batch) = self.next_batch() {
             let audits: Vec<StepResult> = batch.iter().filter_map(audit).collect();
-            let written = self.journal.append(batch).await;
+            let written = self.journal.append(batch.clone()).await;
             for mut audit in audits {
                 if let Err(error) = &written {
                     audit.result = Err(error.to_string());
@@ -73,14 +83,42 @@ impl Evidence {
                 // The driver ends only after this task.
                 drop(results.send(Input::Step(audit)).await);
             }
-            if let Err(error) = written {
-                tracing::error!(%error, "evidence was not written");
+            match written {
+                Ok(()) => self.works_again(),
+                Err(error) => return self.wait_for_journal(batch, &error),
             }
         }
     }
 
+    fn works_again(&self) {
+        let mut queue = self.lock();
+        if std::mem::replace(&mut queue.failing, false) {
+            tracing::info!("evidence is written again");
+        }
+    }
+
+    /// Puts back what was not written, to be tried again with the next `send`.
+    fn wait_for_journal(&self, batch: Vec<Entry>, error: &StoreError) {
+        let mut queue = self.lock();
+        if !std::mem::replace(&mut queue.failing, true) {
+            tracing::error!(%error, "evidence is not written; it waits in memory and is tried again at each tick");
+        }
+        queue.writing = false;
+        for entry in batch.into_iter().rev().filter(|entry| audit(entry).is_none()) {
+            if queue.waiting.len() < WAITING {
+                queue.waiting.push_front(entry);
+            } else {
+                counters::note("evidence_left_out");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn next_batch(&self) -> Option<Vec<Entry>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock();
         let batch: Vec<Entry> = queue.waiting.drain(..).collect();
         queue.writing = !batch.is_empty();
         queue.writing.then_some(batch)

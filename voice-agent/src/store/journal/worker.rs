@@ -50,9 +50,11 @@ fn work(disk: &mut Disk<JournalTables>, job: Job) -> ControlFlow<Answer<()>> {
             tell(answer, disk.with(|tables| tables.end_maintenance(room.as_ref())));
         }
         Job::Append(entries, answer) => {
-            tell(answer, disk.with(|tables| tables.append(&entries)));
+            let appended = disk.with(|tables| tables.append(&entries));
+            let trim = appended.is_ok();
+            tell(answer, appended);
             // Nobody waits for this.
-            if let Err(error) = disk.with(JournalTables::trim_grown) {
+            if trim && let Err(error) = disk.with(JournalTables::trim_grown) {
                 tracing::warn!(%error, "timelines not trimmed; tried again when they have grown");
             }
         }
