@@ -80,3 +80,44 @@ fn announced_rooms_are_bounded_by_twice_the_quota() {
         Rejected::Limit(_)
     ));
 }
+
+#[test]
+fn a_flood_of_rooms_that_one_source_lists_and_forgets_cuts_none_of_another_even_with_its_port() {
+    let mut w = World::live(
+        Rules {
+            quota: 1000,
+            ..Rules::default()
+        },
+        &["healthy"],
+    );
+    let listing = |rooms: std::ops::Range<u16>| {
+        let served = |n: u16| voice_room::input::Served {
+            room: room(&format!("flood{n}")),
+            ports: vec![voice_room::Port(50_000 + n)],
+            participants: 1,
+            host: None,
+        };
+        Input::Heartbeat(voice_room::input::Heartbeat {
+            source: source("flood"),
+            rooms: rooms.map(served).collect(),
+            capacity: None,
+        })
+    };
+    w.feed(listing(0..1000));
+    assert_eq!(
+        w.core.count(State::Liveing),
+        1000,
+        "the quota: one too many is not adopted"
+    );
+    let mut armed = Vec::new();
+    for _ in 0..120 {
+        w.feed(listing(0..1));
+        armed.extend(w.pass(1).into_iter().filter_map(|command| match command {
+            voice_room::Command::Arm { room, .. } => Some(room),
+            _ => None,
+        }));
+    }
+    assert!(!armed.is_empty(), "what was forgotten is stuck");
+    assert!(!armed.contains(&room("healthy")));
+    assert_eq!(w.state("healthy"), Some(State::Liveing));
+}
