@@ -3,6 +3,7 @@
 
 mod act;
 pub mod args;
+mod bugtool;
 mod client;
 mod config;
 mod doctor;
@@ -61,6 +62,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     if let Command::Doctor = &cli.command {
         return client::block_on(doctor::doctor(&config, out));
     }
+    if let Command::Bugtool { out: to } = &cli.command {
+        return bugtool::bugtool(&cli.global, &config, out, to.as_deref());
+    }
     let paths = config.paths;
     client::block_on(async {
         match &cli.command {
@@ -70,6 +74,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             | Command::Man { .. }
             | Command::TryDatabase { .. }
             | Command::Token { .. }
+            | Command::Bugtool { .. }
             | Command::Doctor => Ok(String::new()),
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,

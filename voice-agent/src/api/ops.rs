@@ -7,7 +7,10 @@ use super::{
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
-    telemetry::audit::{Asked, Audit},
+    telemetry::{
+        audit::{Asked, Audit},
+        logs::recent_lines,
+    },
 };
 use futures::{StreamExt, stream};
 use serde::Serialize;
@@ -184,6 +187,11 @@ impl Admin for Ops {
     async fn kernel(&self, _: Request<pb::KernelRequest>) -> Answer<pb::KernelResponse> {
         let status = asked(self.handle.kernel()).await?;
         Ok(Response::new(convert::kernel(&status)))
+    }
+
+    async fn logs(&self, _: Request<pb::LogsRequest>) -> Answer<pb::LogsResponse> {
+        let lines = recent_lines();
+        Ok(Response::new(pb::LogsResponse { lines }))
     }
 
     async fn topology(&self, request: Request<pb::TopologyRequest>) -> Answer<pb::TopologyResponse> {

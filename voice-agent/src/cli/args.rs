@@ -14,7 +14,7 @@ Exit codes:
   4  no such room
   5  permission denied
 
-Without the agent, `doctor` works, and `rooms --blocked`, `release`, `kill-switch`,
+Without the agent, `doctor` and `bugtool` work, and `rooms --blocked`, `release`, `kill-switch`,
 `kernel status` and `kernel detach` work on the maps pinned in the kernel, and say so on stderr.
 
 Errors are one line on stderr; with --json one object on stderr:
@@ -147,6 +147,13 @@ pub enum Command {
         /// What of them
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Write one archive (tar.gz) for who was not there: configuration without secrets, status, rooms, maps, logs, evidence;
+    /// works without the agent
+    Bugtool {
+        /// Into this new file instead of stdout; a terminal is refused
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// The configuration
     Config {

@@ -40,6 +40,33 @@ pub struct PinnedBlock {
     pub dropped: u64,
 }
 
+/// A slot that was used, as it lies in the pinned maps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PinnedSlot {
+    /// Which.
+    pub slot: u32,
+    /// Its room and life; `None`: none now.
+    pub room: Option<(RoomId, Incarnation)>,
+    /// How often it was used.
+    pub generation: u32,
+    /// CLOCK_MONOTONIC, ns; 0: not armed.
+    pub deadline: u64,
+    /// CLOCK_MONOTONIC, ns.
+    pub armed_at: u64,
+    /// Count only.
+    pub shadow: bool,
+    /// The generation that the CLI released.
+    pub released: u32,
+    /// Its ports, those of its RTCP included.
+    pub ports: Vec<Port>,
+    /// Packets since binding.
+    pub passed: u64,
+    /// Packets since binding.
+    pub dropped: u64,
+    /// Packets since binding; they passed.
+    pub would_drop: u64,
+}
+
 /// The pinned maps, opened.
 pub struct Pinned {
     dir: PathBuf,
@@ -184,6 +211,39 @@ impl Pinned {
             remove(instance_dir, fs::remove_dir)?;
         }
         Ok(gone)
+    }
+
+    /// Every slot that was used, for a person who looks for what is wrong.
+    pub fn slots(&self) -> Result<Vec<PinnedSlot>, KernelError> {
+        let ports = self.ports();
+        let mut rooms: BTreeMap<u32, (RoomId, Incarnation)> = BTreeMap::new();
+        rooms.extend(
+            self.rooms()?
+                .into_iter()
+                .map(|(slot, room, life)| (slot, (room, life))),
+        );
+        let mut slots = Vec::new();
+        for slot in 1..self.tables.slots() {
+            let entry = self.tables.room(slot);
+            if entry.generation == 0 {
+                continue;
+            }
+            let counts = drops::summary(&drops::counts(&self.counts, slot)?);
+            slots.push(PinnedSlot {
+                slot,
+                room: rooms.remove(&slot),
+                generation: entry.generation,
+                deadline: entry.deadline,
+                armed_at: entry.armed_at,
+                shadow: entry.mode == MODE_SHADOW,
+                released: entry.released,
+                ports: ports.get(&slot).cloned().unwrap_or_default(),
+                passed: counts.passed,
+                dropped: counts.dropped,
+                would_drop: counts.would_drop,
+            });
+        }
+        Ok(slots)
     }
 
     /// Every slot with a room.

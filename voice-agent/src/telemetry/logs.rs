@@ -1,10 +1,13 @@
 //! Starts the log: tracing, with what other crates say through `log` bridged in. The kernel programs' lines come
 //! through [`KernelLog`].
 
+mod ring;
+
 use crate::config::LogConfig;
+use ring::{RING, RingWriter};
 use std::{io::IsTerminal, process::id, sync::OnceLock};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt, fmt::writer::MakeWriterExt, util::SubscriberInitExt};
 
 /// The target of the kernel programs' own lines.
 const KERNEL: &str = "kernel";
@@ -43,6 +46,11 @@ pub fn lost_lines() -> u64 {
     u64::try_from(lost).unwrap_or(u64::MAX)
 }
 
+/// The last lines of the log, as they were written.
+pub fn recent_lines() -> Vec<String> {
+    RING.lines()
+}
+
 /// Sends everything to standard error as configured. Once in a process, before anything is logged.
 pub fn init(config: &LogConfig) -> Result<Log, LogError> {
     let filter = EnvFilter::try_new(&config.filter).map_err(|e| LogError::Filter {
@@ -54,7 +62,9 @@ pub fn init(config: &LogConfig) -> Result<Log, LogError> {
         .buffered_lines_limit(WAITING_LINES);
     let (writer, guard) = queue.thread_name("log").finish(std::io::stderr());
     let lost = writer.error_counter();
-    let builder = fmt().with_env_filter(filter).with_writer(writer);
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(writer.and(|| RingWriter));
     let started = if config.json {
         builder.json().flatten_event(true).finish().try_init()
     } else {
