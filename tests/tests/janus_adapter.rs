@@ -400,6 +400,8 @@ async fn a_join_is_told_with_its_port_by_its_event_alone_and_so_is_the_leave() -
     let expected = Served {
         room: room.clone(),
         ports: ports["1009"].iter().copied().map(voice_room::Port).collect(),
+        flows: vec![],
+        ssrcs: vec![],
         participants: 1,
         host: Some(voice_room::ClientId::new("100901")?),
     };

@@ -38,7 +38,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
-    Core, Incarnation, Input, Mono, Port, Rejected, RoomId,
+    Binding, Core, Incarnation, Input, Mono, Rejected, RoomId,
     command::Accepted,
     config::Mode,
     input::{Ask, ReplyId},
@@ -70,7 +70,7 @@ struct Driver {
     maintaining: BTreeMap<ReplyId, oneshot::Sender<Result<(), NotMaintained>>>,
     last_reply: u64,
     /// Bindings the kernel refused, tried again each heartbeat until they hold or the room ends.
-    unbound: BTreeMap<RoomId, (Incarnation, Vec<Port>)>,
+    unbound: BTreeMap<RoomId, (Incarnation, Binding)>,
     results: mpsc::Sender<Input>,
     tasks: TaskTracker,
     /// Whether the store answered when last asked.

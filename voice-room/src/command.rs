@@ -1,11 +1,11 @@
 //! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
 
 use crate::{
-    Change, Entry, Epoch, Incarnation, Mono, Port, Rejected, RoomId, State, TraceId, Version, Wall,
+    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, State, TraceId, Version, Wall,
     input::{Intent, ReplyId},
     record::Maintenance,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
 /// One thing to do. The driver carries them out in order; each that can fail answers with an `Input`.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,14 +31,14 @@ pub enum Command {
         /// Who waits to hear that it is forgotten.
         reply: Option<ReplyId>,
     },
-    /// Make these, and only these, the media ports of the room. An empty list keeps the room's slot.
+    /// Make this, and only this, what the room is bound by. An empty binding keeps the room's slot.
     Bind {
         /// The room.
         room: RoomId,
         /// Which life.
         incarnation: Incarnation,
-        /// All its ports.
-        ports: Vec<Port>,
+        /// All it is bound by.
+        binding: Binding,
     },
     /// The room needs no slot any more.
     Unbind {

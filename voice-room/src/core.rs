@@ -19,7 +19,7 @@ pub mod view;
 mod witness;
 
 use crate::{
-    Command, Epoch, Input, Isolation, Mono, NodeName, Now, Port, RoomId, Rules, SourceId, State, Wall,
+    Command, Epoch, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall,
     input::Restored, timeline::Progress,
 };
 use alloc::{
@@ -44,7 +44,7 @@ pub struct Core {
     rooms: BTreeMap<RoomId, Room>,
     isolations: BTreeMap<RoomId, Isolated>,
     sources: BTreeMap<SourceId, Source>,
-    ports: BTreeMap<Port, ports::Claim>,
+    claims: ports::Claims,
     maintenance: maintenance::InForce,
     cap: cap::Cap,
     killed: bool,
@@ -89,7 +89,7 @@ impl Core {
             rooms: BTreeMap::new(),
             isolations: BTreeMap::new(),
             sources: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            claims: ports::Claims::new(),
             maintenance: maintenance::InForce::new(),
             cap: cap::Cap::default(),
             killed: false,

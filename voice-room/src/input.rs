@@ -1,8 +1,8 @@
 //! Everything the core can be told.
 
 use crate::{
-    Binding, ClientId, EventType, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, TraceId, Version,
-    Wall,
+    Binding, ClientId, EventType, Flow, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, Ssrc,
+    TraceId, Version, Wall,
     record::{Committed, RoomRecord},
     timeline::{Actor, Step},
 };
@@ -253,6 +253,10 @@ pub struct Served {
     pub room: RoomId,
     /// Its media ports now, inside the media range.
     pub ports: Vec<Port>,
+    /// Its media sessions by their remote ends; they tell its packets apart where rooms share a port.
+    pub flows: Vec<Flow>,
+    /// Its RTP streams; as `flows`, for packets of no known flow.
+    pub ssrcs: Vec<Ssrc>,
     /// Participants that are not idle. With zero, the room is listed but not served: no heartbeat, no adoption.
     pub participants: u32,
     /// The host, if the source knows it.

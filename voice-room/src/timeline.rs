@@ -265,13 +265,26 @@ pub enum What {
     },
     /// The room's ports changed.
     Ports {
-        /// All its ports now.
+        /// All ports that are its alone now.
         ports: Vec<Port>,
+        /// How many flows it has on shared ports.
+        #[serde(default)]
+        flows: u32,
+        /// How many SSRCs it has on shared ports.
+        #[serde(default)]
+        ssrcs: u32,
     },
-    /// Two rooms claim a port; it is not bound, so that neither is cut for the other.
+    /// Two rooms claim a port; it is bound to neither. Each is known there by its flows and SSRCs.
     PortShared {
         /// The port.
         port: Port,
+        /// The other room.
+        other: RoomId,
+    },
+    /// Two rooms claim a flow or SSRC; it is bound to neither, so that none is cut for the other.
+    MarkShared {
+        /// Which, in words.
+        mark: String,
         /// The other room.
         other: RoomId,
     },

@@ -147,6 +147,7 @@ impl MediaRoom {
             ports: self.addrs()?.iter().map(|a| u32::from(a.port())).collect(),
             participants: u32::try_from(self.ports.len())?,
             host: None,
+            ..Default::default()
         })
     }
 

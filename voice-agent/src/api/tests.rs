@@ -100,6 +100,8 @@ fn view(room: &str, blocked: bool) -> RoomView {
         host: None,
         clients: 0,
         source: None,
+        flows: vec![],
+        ssrcs: vec![],
         ports: Vec::new(),
         heartbeat_age: None,
         misses: 0,

@@ -5,7 +5,7 @@ use crate::{store::StoreError, telemetry::counters};
 use futures::future::join_all;
 use std::time::Duration;
 use voice_room::{
-    Change, Command, Incarnation, Input, Mono, Port, RoomId,
+    Binding, Change, Command, Incarnation, Input, Mono, RoomId,
     input::{Intent, StepResult},
     timeline::Step,
 };
@@ -36,8 +36,8 @@ impl Driver {
             Command::Bind {
                 room,
                 incarnation,
-                ports,
-            } => self.bind(room, incarnation, ports),
+                binding,
+            } => self.bind(room, incarnation, binding),
             Command::Unbind { room } => {
                 self.unbound.remove(&room);
                 self.kernel.unbind(&room);
@@ -160,11 +160,11 @@ impl Driver {
         );
     }
 
-    pub(super) fn bind(&mut self, room: RoomId, incarnation: Incarnation, ports: Vec<Port>) {
-        if let Err(error) = self.kernel.bind(&room, incarnation, ports.as_slice()) {
+    pub(super) fn bind(&mut self, room: RoomId, incarnation: Incarnation, binding: Binding) {
+        if let Err(error) = self.kernel.bind(&room, incarnation, binding.clone()) {
             counters::note("bind_failed");
-            tracing::error!(%room, %error, "the room's ports are not bound: it has no witness and cannot be cut");
-            self.unbound.insert(room, (incarnation, ports));
+            tracing::error!(%room, %error, "the room is not bound, or not by all that it should: it may have no witness, and may not be cut");
+            self.unbound.insert(room, (incarnation, binding));
         } else {
             self.unbound.remove(&room);
         }

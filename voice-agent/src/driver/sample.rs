@@ -59,8 +59,8 @@ impl Driver {
     }
 
     fn bind_again(&mut self) {
-        for (room, (incarnation, ports)) in std::mem::take(&mut self.unbound) {
-            self.bind(room, incarnation, ports);
+        for (room, (incarnation, binding)) in std::mem::take(&mut self.unbound) {
+            self.bind(room, incarnation, binding);
         }
     }
 

@@ -267,6 +267,7 @@ fn heartbeat(rooms: &[(&str, &[u32])]) -> v1::MediaHeartbeat {
         ports: ports.to_vec(),
         participants: 2,
         host: None,
+        ..Default::default()
     };
     v1::MediaHeartbeat {
         rooms: rooms.iter().map(served).collect(),

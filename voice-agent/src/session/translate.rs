@@ -5,9 +5,14 @@ use crate::{
     session::peer::{PeerInfo, Role},
     tokens::{MAX_TOKEN, Tokens},
 };
-use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+    time::Duration,
+};
 use voice_room::{
-    ClientId, Epoch, IdError, Incarnation, OpId, Port, RoomId, TraceId, Version, Wall,
+    ClientId, Epoch, Flow, IdError, Incarnation, OpId, Port, RoomId, Ssrc, TraceId, Version, Wall,
     input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
 };
 
@@ -15,6 +20,8 @@ use voice_room::{
 const MAX_ROOMS: usize = 10_000;
 /// Ports of one room.
 const MAX_PORTS: usize = 4096;
+/// Flows, and SSRCs, of one room.
+const MAX_MARKS: usize = 4096;
 /// The longest reason, in bytes.
 const MAX_REASON: usize = 256;
 /// The longest name or version of a peer's software.
@@ -231,26 +238,61 @@ fn served(room: &v1::ServedRoom, range: &RangeInclusive<u16>) -> Result<Served, 
             room.ports.len()
         )));
     }
-    let mut ports = room
-        .ports
-        .iter()
-        .map(|given| match u16::try_from(*given) {
-            Ok(port) if range.contains(&port) => Ok(Port(port)),
-            _ => Err(Refusal::malformed(format!(
-                "room {id}: port {given} is outside the media range {}-{}",
-                range.start(),
-                range.end()
-            ))),
-        })
-        .collect::<Result<Vec<Port>, Refusal>>()?;
-    ports.sort_unstable();
-    ports.dedup();
+    for (n, what) in [(room.flows.len(), "flows"), (room.ssrcs.len(), "SSRCs")] {
+        if n > MAX_MARKS {
+            return Err(Refusal::malformed(format!(
+                "room {id}: {n} {what}, at most {MAX_MARKS} are allowed"
+            )));
+        }
+    }
+    let port = |given: u32| local_port(&id, given, range);
+    let ports: Result<BTreeSet<Port>, Refusal> = room.ports.iter().map(|given| port(*given)).collect();
+    let flow = |f: &v1::Flow| flow(&id, f, port(f.local_port)?);
+    let flows: Result<BTreeSet<Flow>, Refusal> = room.flows.iter().map(flow).collect();
+    let ssrc = |s: &v1::Ssrc| {
+        let port = port(s.local_port)?;
+        Ok(Ssrc { port, ssrc: s.ssrc })
+    };
+    let ssrcs: Result<BTreeSet<Ssrc>, Refusal> = room.ssrcs.iter().map(ssrc).collect();
+    let (ports, flows, ssrcs) = (ports?, flows?, ssrcs?);
     Ok(Served {
         room: id,
-        ports,
+        ports: ports.into_iter().collect(),
+        flows: flows.into_iter().collect(),
+        ssrcs: ssrcs.into_iter().collect(),
         participants: room.participants,
         host: room.host.as_deref().map(ClientId::new).transpose()?,
     })
+}
+
+fn local_port(room: &RoomId, given: u32, range: &RangeInclusive<u16>) -> Result<Port, Refusal> {
+    match u16::try_from(given) {
+        Ok(port) if range.contains(&port) => Ok(Port(port)),
+        _ => Err(Refusal::malformed(format!(
+            "room {room}: port {given} is outside the media range {}-{}",
+            range.start(),
+            range.end()
+        ))),
+    }
+}
+
+fn flow(room: &RoomId, given: &v1::Flow, port: Port) -> Result<Flow, Refusal> {
+    let bytes = given.remote_address.as_slice();
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let remote = v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+    let remote = remote.map_err(|_| {
+        Refusal::malformed(format!(
+            "room {room}: the remote address of a flow has {} bytes; IPv4 has 4, IPv6 16",
+            bytes.len()
+        ))
+    })?;
+    match u16::try_from(given.remote_port) {
+        Ok(remote_port) if remote_port > 0 => Ok(Flow::new(port, remote, remote_port)),
+        _ => Err(Refusal::malformed(format!(
+            "room {room}: remote port {} of a flow; allowed are 1 to 65535",
+            given.remote_port
+        ))),
+    }
 }
 
 /// What an acknowledgement names.

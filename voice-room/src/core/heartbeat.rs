@@ -1,6 +1,11 @@
 //! Facts about media: heartbeats, lost sources, sockets, the kernel's counters.
 
-use super::{Core, Sockets, Source, change::Cause, ports::Claim, room::Room};
+use super::{
+    Core, Sockets, Source,
+    change::Cause,
+    ports::{Claim, Mark},
+    room::Room,
+};
 use crate::{
     EventType, Mono, Now, Port, Rejected, RoomId, SourceId, State,
     input::{Heartbeat, Served, Traffic},
@@ -34,12 +39,12 @@ impl Core {
                     &id,
                     format!("heartbeat of {source} ignored: {rejected}"),
                 );
-                return self.listed_elsewhere(now, &id, &served.ports);
+                return self.listed_elsewhere(now, &id, served);
             }
         } else if served.participants == 0 || !self.adopt(now, &id, &actor) {
-            return self.listed_elsewhere(now, &id, &served.ports);
+            return self.listed_elsewhere(now, &id, served);
         }
-        self.listed(now, &id, &served.ports);
+        self.listed(now, &id, served);
         if served.participants > 0 {
             self.beat(now, &id, source, served);
         }
@@ -134,8 +139,8 @@ impl Core {
     }
 
     pub(super) fn sockets(&mut self, now: Mono, open: &[Port]) {
-        let have_ports = self.sources_of(self.ports.values());
-        let seen = self.sources_of(open.iter().filter_map(|port| self.ports.get(port)));
+        let have_ports = self.sources_of(self.claims.values());
+        let seen = self.sources_of(open.iter().filter_map(|port| self.claims.get(&Mark::Port(*port))));
         for (id, source) in &mut self.sources {
             let open = seen.contains(id);
             if !have_ports.contains(id) {

@@ -9,7 +9,7 @@ use super::{
     view::StepState,
 };
 use crate::{
-    Command, EventType, Isolation, Mono, Now, RoomId, RoomRecord, State, StateChangeEvent,
+    Binding, Command, EventType, Isolation, Mono, Now, RoomId, RoomRecord, State, StateChangeEvent,
     input::{Ask, FoundBinding, FoundBlock, Intent, Request, Restored},
     record::{Change, IsolationChange},
     state::allows,
@@ -35,24 +35,34 @@ impl Core {
         }
         let mut rooms = found.rooms;
         // What the pins say of ports comes before what records say: those are as old as the last change of state.
+        let found_of = |record: &RoomRecord| {
+            let found = bindings.get(&record.room);
+            found.filter(|b| b.incarnation == record.incarnation)
+        };
         for record in &mut rooms {
-            let binding = bindings.get(&record.room);
-            if let Some(binding) = binding.filter(|b| b.incarnation == record.incarnation) {
-                record.ports.clone_from(&binding.binding.ports);
+            if let Some(found) = found_of(record) {
+                record.ports.clone_from(&found.binding.ports);
             }
         }
         let pinned = |id: &RoomId| blocks.contains_key(id) || bindings.contains_key(id);
         rooms.sort_by_key(|record| !pinned(&record.room));
         for record in rooms {
             let intent = intents.remove(&record.room);
-            self.restore_room(now, record, intent, &blocks);
+            let binding = found_of(&record).map(|b| b.binding.clone());
+            self.restore_room(now, record, intent, binding, &blocks);
         }
         for (id, intent) in intents {
             let record = RoomRecord {
                 version: crate::Version(0),
                 ..intent.change.record.clone()
             };
-            self.restore_room(now, RoomRecord { room: id, ..record }, Some(intent), &blocks);
+            self.restore_room(
+                now,
+                RoomRecord { room: id, ..record },
+                Some(intent),
+                None,
+                &blocks,
+            );
         }
         for (id, block) in blocks {
             self.settle_block(now, &id, &block);
@@ -79,6 +89,7 @@ impl Core {
         now: Now,
         record: RoomRecord,
         intent: Option<Intent>,
+        binding: Option<Binding>,
         blocks: &BTreeMap<RoomId, FoundBlock>,
     ) {
         let id = record.room.clone();
@@ -89,7 +100,7 @@ impl Core {
         if journalled && intent.is_none() {
             self.out(Command::Forget { room: id.clone() });
         }
-        let ports = record.ports.clone();
+        let binding = binding.unwrap_or_else(|| record.ports.clone().into());
         self.rooms
             .insert(id.clone(), Room::new(record, (now.mono, Progress::AgentStart)));
         if let Some(intent) = intent {
@@ -107,8 +118,8 @@ impl Core {
                 self.restore_trip(now, &id, block);
             }
             Some((State::Destroyed, _)) | None => {}
-            Some(_) if ports.is_empty() => {}
-            Some(_) => self.reclaim(now, &id, &ports),
+            Some(_) if binding.is_empty() => {}
+            Some(_) => self.reclaim(now, &id, &binding),
         }
     }
 
@@ -203,7 +214,7 @@ impl Core {
 
     fn re_arm(&mut self, now: Now, id: &RoomId, trip: Trip, block: Option<&FoundBlock>) {
         let (deadline, until, reason) = (trip.deadline, trip.until, trip.reason.clone());
-        let ports = block.map_or_else(|| trip.change.record.ports.clone(), |b| b.binding.ports.clone());
+        let binding = block.map_or_else(|| trip.change.record.ports.clone().into(), |b| b.binding.clone());
         self.isolations.insert(
             id.clone(),
             Isolated {
@@ -217,7 +228,7 @@ impl Core {
         }
         let released = block.is_some_and(|b| b.released);
         if deadline > now.mono && !released {
-            self.reclaim(now, id, &ports);
+            self.reclaim(now, id, &binding);
             self.arm(id);
             self.push_expired(id);
         }

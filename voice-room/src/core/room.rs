@@ -1,8 +1,8 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
-use super::{request::accepted, view::StepState, witness::Witness};
+use super::{ports::Mark, request::accepted, view::StepState, witness::Witness};
 use crate::{
-    Change, Incarnation, Mono, OpId, PeerId, Port, RoomRecord, State, Version, Wall,
+    Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
     command::Accepted,
     id::ClientId,
     input::ReplyId,
@@ -33,8 +33,8 @@ pub(crate) struct Room {
     pub(crate) heartbeat: Option<Mono>,
     /// Whether the kernel side was told of this room, so that it must be told of its end.
     pub(crate) bound: bool,
-    /// The ports its source listed last. `record.ports` also holds those it once had and nobody took since.
-    pub(crate) listed: BTreeSet<Port>,
+    /// What its source listed last. `record.ports` also holds ports it once had and nobody took since.
+    pub(crate) listed: BTreeSet<Mark>,
     pub(crate) clients: BTreeMap<ClientId, Mono>,
     pub(crate) host_seen: Option<Mono>,
     pub(crate) last_signal: Option<Mono>,

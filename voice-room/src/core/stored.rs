@@ -199,7 +199,7 @@ impl Core {
             let room = Room::new(current, (now.mono, Progress::Ownership));
             self.rooms.insert(id.clone(), room);
             if state.is_live() && !ports.is_empty() {
-                self.reclaim(now, id, &ports);
+                self.reclaim(now, id, &ports.into());
             }
         }
         if state == State::Expired && !self.isolations.contains_key(id) {

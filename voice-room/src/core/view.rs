@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::{
-    Epoch, Incarnation, Mono, Now, PeerId, Port, RoomId, SourceId, State, Version, Wall,
+    Epoch, Flow, Incarnation, Mono, Now, PeerId, Port, RoomId, SourceId, Ssrc, State, Version, Wall,
     id::ClientId,
     record::Maintenance,
     timeline::{Hold, Progress, Step, Testimony},
@@ -34,6 +34,10 @@ pub struct RoomView {
     pub source: Option<SourceId>,
     /// Its media ports.
     pub ports: Vec<Port>,
+    /// Its flows on shared ports.
+    pub flows: Vec<Flow>,
+    /// Its SSRCs on shared ports.
+    pub ssrcs: Vec<Ssrc>,
     /// Since the last media heartbeat.
     pub heartbeat_age: Option<Duration>,
     /// Heartbeats missed in a row.
@@ -105,6 +109,7 @@ impl Core {
         } else {
             0
         };
+        let binding = self.binding(id);
         Some(RoomView {
             room: id.clone(),
             state: record.state,
@@ -116,6 +121,8 @@ impl Core {
             clients: u32::try_from(room.clients.len()).unwrap_or(u32::MAX),
             source: room.record.source.clone(),
             ports: record.ports.clone(),
+            flows: binding.flows,
+            ssrcs: binding.ssrcs,
             heartbeat_age: room.heartbeat.map(|t| now.mono.since(t)),
             misses,
             progress_age: now.mono.since(progress_at),

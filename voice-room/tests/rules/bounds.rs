@@ -94,6 +94,8 @@ fn a_flood_of_rooms_that_one_source_lists_and_forgets_cuts_none_of_another_even_
         let served = |n: u16| voice_room::input::Served {
             room: room(&format!("flood{n}")),
             ports: vec![voice_room::Port(50_000 + n)],
+            flows: vec![],
+            ssrcs: vec![],
             participants: 1,
             host: None,
         };

@@ -188,6 +188,8 @@ fn another_media_server_does_not_take_a_room_whose_heartbeats_come() {
             rooms: vec![voice_room::input::Served {
                 room: room(name),
                 ports: vec![voice_room::Port(50_100)],
+                flows: vec![],
+                ssrcs: vec![],
                 participants: 1,
                 host: None,
             }],

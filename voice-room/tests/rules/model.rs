@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub(crate) use store::Mood;
 use store::Store;
 use voice_room::{
-    Change, Command, Entry, EventType, Incarnation, Input, Mono, Port, Rejected, RoomId, Rules, State,
+    Binding, Change, Command, Entry, EventType, Incarnation, Input, Mono, Rejected, RoomId, Rules, State,
     Version, Wall,
     config::Mode,
     input::{Ask, FoundBlock, Intent, ReplyId, Request, Restored},
@@ -28,7 +28,7 @@ pub(crate) struct Lab {
     answered: Vec<Input>,
     journal: BTreeMap<RoomId, Intent>,
     blocks: BTreeMap<RoomId, (Incarnation, Mono)>,
-    bound: BTreeMap<RoomId, Vec<Port>>,
+    bound: BTreeMap<RoomId, Binding>,
     committed: BTreeMap<(RoomId, Incarnation), Version>,
     waiting: BTreeSet<ReplyId>,
     isolated: BTreeMap<RoomId, Mono>,
@@ -273,12 +273,17 @@ impl Lab {
     fn check(&mut self, command: &Command) {
         match command {
             Command::Commit(change) => self.check_commit(change),
-            Command::Bind { room, ports, .. } => {
+            Command::Bind { room, binding, .. } => {
+                self.check_binding(room, binding);
                 for (other, theirs) in self.bound.iter().filter(|(r, _)| *r != room) {
-                    let both = ports.iter().find(|p| theirs.contains(p));
+                    let both = binding.ports.iter().find(|p| theirs.ports.contains(p));
                     assert_eq!(both, None, "a port of {other} is bound to {room} too");
+                    let both = binding.flows.iter().find(|f| theirs.flows.contains(f));
+                    assert_eq!(both, None, "a flow of {other} is bound to {room} too");
+                    let both = binding.ssrcs.iter().find(|s| theirs.ssrcs.contains(s));
+                    assert_eq!(both, None, "an SSRC of {other} is bound to {room} too");
                 }
-                self.bound.insert(room.clone(), ports.clone());
+                self.bound.insert(room.clone(), binding.clone());
             }
             Command::Unbind { room } => {
                 self.bound.remove(room);
@@ -311,6 +316,19 @@ impl Lab {
             Command::Reply { to, .. } => assert!(self.waiting.remove(to), "{to:?} was answered twice"),
             Command::Record(entry) => self.check_entry(entry),
             _ => {}
+        }
+    }
+
+    /// No room has a port alone on which another is known by a flow or SSRC.
+    fn check_binding(&self, id: &RoomId, binding: &Binding) {
+        for (other, theirs) in self.bound.iter().filter(|(other, _)| *other != id) {
+            let flows = |of: &Binding| of.flows.iter().map(|f| f.port).collect::<Vec<_>>();
+            let ssrcs = |of: &Binding| of.ssrcs.iter().map(|s| s.port).collect::<Vec<_>>();
+            for (alone, shared) in [(binding, theirs), (theirs, binding)] {
+                let mut shared = flows(shared).into_iter().chain(ssrcs(shared));
+                let both = shared.find(|port| alone.ports.contains(port));
+                assert_eq!(both, None, "shared by {other} and {id}, and bound to one");
+            }
         }
     }
 

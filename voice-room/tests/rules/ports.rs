@@ -5,7 +5,9 @@ use voice_room::{Command, Port, Rules, State, timeline::What};
 
 fn bound(commands: &[Command], name: &str) -> Option<Vec<u16>> {
     let bind = |c: &Command| match c {
-        Command::Bind { room, ports, .. } if **room == *name => Some(ports.iter().map(|p| p.0).collect()),
+        Command::Bind { room, binding, .. } if **room == *name => {
+            Some(binding.ports.iter().map(|p| p.0).collect())
+        }
         _ => None,
     };
     commands.iter().rev().find_map(bind)
@@ -153,4 +155,112 @@ fn a_listing_of_a_room_that_is_not_followed_takes_no_port_from_one_that_lists_it
     w.serve("new", "other", &[50_000]);
     w.pass(10);
     assert_eq!(w.view("old").ports, [Port(50_000)]);
+}
+
+fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {
+    let view = w.view(name);
+    let ports = view.ports.iter().map(|p| p.0).collect();
+    let flows = view.flows.iter().map(|f| f.remote_port).collect();
+    (ports, flows, view.ssrcs.iter().map(|s| s.ssrc).collect())
+}
+
+/// Two rooms on one port, each with a flow and an SSRC of its own.
+fn sharing() -> World {
+    let mut w = World::new();
+    for (name, mark) in [("a", 1), ("b", 2)] {
+        w.serve(name, "sfu", &[50_000]);
+        w.marks(name, 50_000, &[mark], &[mark.into()]);
+    }
+    w.pass(5);
+    w
+}
+
+#[test]
+fn rooms_that_share_a_port_are_bound_by_their_flows_and_ssrcs_only() {
+    let w = sharing();
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![1], vec![1]));
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![2], vec![2]));
+}
+
+#[test]
+fn a_room_alone_on_a_port_is_bound_by_it_and_by_flows_as_soon_as_another_joins() {
+    let mut w = World::new();
+    w.serve("a", "sfu", &[]);
+    w.marks("a", 50_000, &[1], &[]);
+    w.pass(5);
+    assert_eq!(bound_marks(&w, "a"), (vec![50_000], vec![], vec![]));
+    w.serve("b", "sfu", &[50_000]);
+    w.pass(5);
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![1], vec![]));
+    assert_eq!(
+        bound_marks(&w, "b"),
+        (vec![], vec![], vec![]),
+        "nothing tells it apart"
+    );
+}
+
+#[test]
+fn what_two_rooms_claim_is_bound_to_neither_and_said_and_counted_until_one_stops() {
+    let mut w = sharing();
+    w.marks("b", 50_000, &[1, 2], &[1, 2]);
+    let commands = w.pass(5);
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![], vec![]));
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![2], vec![2]));
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        let said = |what: &What| matches!(what, What::MarkShared { other: o, .. } if **o == *other);
+        assert_eq!(
+            recorded(&commands, name).into_iter().filter(|w| said(w)).count(),
+            2,
+            "{name}"
+        );
+    }
+    let noted = |c: &&Command| {
+        matches!(
+            c,
+            Command::Note {
+                code: "mark_clash",
+                ..
+            }
+        )
+    };
+    assert_eq!(commands.iter().filter(noted).count(), 4);
+    assert_eq!(w.pass(20), vec![], "said once");
+    w.marks("b", 50_000, &[2], &[2]);
+    w.pass(5);
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![1], vec![1]));
+}
+
+#[test]
+fn a_room_its_media_server_forgot_keeps_its_flows_and_the_port_stays_shared_until_its_end() {
+    let mut w = sharing();
+    w.rtp("a", 50, 0);
+    w.omit("a");
+    w.pass(100);
+    assert_eq!(w.state("a"), Some(State::Expired));
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![1], vec![1]));
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![2], vec![2]));
+    w.pass(320);
+    assert_eq!(
+        bound_marks(&w, "b"),
+        (vec![50_000], vec![], vec![]),
+        "its alone now"
+    );
+}
+
+#[test]
+fn a_flow_that_moves_to_another_room_is_that_rooms_and_one_that_ended_is_nobodys() {
+    let mut w = sharing();
+    w.marks("a", 50_000, &[3], &[1]);
+    w.marks("b", 50_000, &[1, 2], &[2]);
+    w.pass(5);
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![3], vec![1]));
+    w.pass(5);
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![1, 2], vec![2]));
+    w.marks("a", 50_000, &[], &[]);
+    w.pass(5);
+    assert_eq!(
+        bound_marks(&w, "a"),
+        (vec![], vec![3], vec![1]),
+        "senders may go on"
+    );
 }

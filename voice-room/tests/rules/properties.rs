@@ -22,6 +22,8 @@ enum Action {
         ports: Vec<u16>,
         rtp: (u64, u64),
     },
+    /// The listing of a room names flows and SSRCs on the first port.
+    Marks(usize, Vec<u16>, Vec<u32>),
     Omit(usize),
     Rtp(usize, (u64, u64)),
     /// A room its media server forgets, for longer than the stuck time.
@@ -114,6 +116,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (11..400_u64).prop_map(Action::Freeze),
         8 => (room(), 0..2_usize, ports(), rate())
             .prop_map(|(room, source, ports, rtp)| Action::Serve { room, source, ports, rtp }),
+        5 => (room(), prop::collection::vec(1..5_u16, 0..3), prop::collection::vec(1..3_u32, 0..2))
+            .prop_map(|(room, flows, ssrcs)| Action::Marks(room, flows, ssrcs)),
         4 => room().prop_map(Action::Omit),
         4 => (room(), rate()).prop_map(|(room, rate)| Action::Rtp(room, rate)),
         3 => (room(), rate()).prop_map(|(room, rate)| Action::Forgotten(room, rate)),
@@ -170,6 +174,8 @@ fn perform(lab: &mut Lab, action: Action) {
             lab.w.serve(ROOMS[room], SOURCES[source], &ports);
             lab.w.rtp(ROOMS[room], rtp.0, rtp.1);
         }
+        Action::Marks(n, flows, ssrcs) if served(lab, n) => lab.w.marks(ROOMS[n], 50_000, &flows, &ssrcs),
+        Action::Marks(..) => {}
         Action::Omit(n) if served(lab, n) => lab.w.omit(ROOMS[n]),
         Action::Rtp(n, rate) if served(lab, n) => lab.w.rtp(ROOMS[n], rate.0, rate.1),
         Action::Omit(_) | Action::Rtp(..) => {}

@@ -309,7 +309,7 @@ fn live_rooms_are_bound_again_and_the_start_is_their_progress() {
     assert!(
         commands
             .iter()
-            .any(|c| matches!(c, Command::Bind { ports, .. } if *ports == [Port(50_000)]))
+            .any(|c| matches!(c, Command::Bind { binding, .. } if binding.ports == [Port(50_000)]))
     );
     assert_eq!(
         (w.view("r").progress, w.view("r").progress_age),
@@ -455,7 +455,7 @@ fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restar
     };
     let (w, commands) = begin(stored_before_it_moved);
     assert_eq!(w.view("r").ports, []);
-    let bound = |c: &Command| matches!(c, Command::Bind { ports, .. } if !ports.is_empty());
+    let bound = |c: &Command| matches!(c, Command::Bind { binding, .. } if !binding.is_empty());
     assert!(!commands.iter().any(bound), "{commands:?}");
 }
 

@@ -129,6 +129,8 @@ fn a_room_listed_without_participants_is_neither_adopted_nor_kept_alive() {
             rooms: vec![voice_room::input::Served {
                 room: room(name),
                 ports: vec![],
+                flows: vec![],
+                ssrcs: vec![],
                 participants: 0,
                 host: None,
             }],

@@ -4,8 +4,8 @@
 pub(crate) use crate::said::*;
 use std::{collections::BTreeMap, time::Duration};
 use voice_room::{
-    ClientId, Command, Core, Epoch, Incarnation, Input, Mono, NodeName, Now, OpId, Port, Rejected, RoomId,
-    Rules, SourceId, State, Version, Wall,
+    ClientId, Command, Core, Epoch, Flow, Incarnation, Input, Mono, NodeName, Now, OpId, Port, Rejected,
+    RoomId, Rules, SourceId, Ssrc, State, Version, Wall,
     command::Accepted,
     core::RoomView,
     input::{
@@ -53,6 +53,8 @@ pub(crate) fn start() -> Now {
 pub(crate) struct Life {
     pub(crate) source: SourceId,
     pub(crate) ports: Vec<Port>,
+    pub(crate) flows: Vec<Flow>,
+    pub(crate) ssrcs: Vec<Ssrc>,
     pub(crate) listed: bool,
     pub(crate) rtp: (u64, u64),
     counts: Counts,
@@ -132,12 +134,23 @@ impl World {
         let life = Life {
             source: source(from),
             ports: ports.iter().map(|p| Port(*p)).collect(),
+            flows: vec![],
+            ssrcs: vec![],
             listed: true,
             rtp,
             counts,
             counted,
         };
         self.lives.insert(room(name), life);
+    }
+
+    /// From now on, the listing names these flows, by their remote ports, and SSRCs on `port`.
+    pub(crate) fn marks(&mut self, name: &str, port: u16, flows: &[u16], ssrcs: &[u32]) {
+        let life = self.lives.get_mut(&room(name)).unwrap();
+        let port = Port(port);
+        let flow = |remote: &u16| Flow::new(port, [10, 0, 0, 1].into(), *remote);
+        life.flows = flows.iter().map(flow).collect();
+        life.ssrcs = ssrcs.iter().map(|ssrc| Ssrc { port, ssrc: *ssrc }).collect();
     }
 
     pub(crate) fn rtp(&mut self, name: &str, ingress: u64, egress: u64) {
@@ -214,6 +227,8 @@ impl World {
             said.entry(life.source.clone()).or_default().push(Served {
                 room: id.clone(),
                 ports: life.ports.clone(),
+                flows: life.flows.clone(),
+                ssrcs: life.ssrcs.clone(),
                 participants: 2,
                 host: None,
             });

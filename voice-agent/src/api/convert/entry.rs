@@ -2,8 +2,8 @@
 
 use super::{evidence, name, time};
 use crate::proto::admin::{
-    Acknowledged, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, PortShared,
-    PortsChanged, Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
+    Acknowledged, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, MarkShared,
+    PortShared, PortsChanged, Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
 };
 use std::time::Duration;
 use voice_room::{StateChangeEvent, timeline, timeline::What};
@@ -63,11 +63,17 @@ fn what(w: &What) -> entry::What {
             dropped_packets: *dropped,
             reason: reason.clone(),
         }),
-        What::Ports { ports } => entry::What::Ports(PortsChanged {
+        What::Ports { ports, flows, ssrcs } => entry::What::Ports(PortsChanged {
             ports: ports.iter().map(|p| p.0.into()).collect(),
+            flows: *flows,
+            ssrcs: *ssrcs,
         }),
         What::PortShared { port, other } => entry::What::PortShared(PortShared {
             port: port.0.into(),
+            other_room: other.to_string(),
+        }),
+        What::MarkShared { mark, other } => entry::What::MarkShared(MarkShared {
+            mark: mark.clone(),
             other_room: other.to_string(),
         }),
         What::Maintenance {

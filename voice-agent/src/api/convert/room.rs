@@ -22,6 +22,8 @@ pub fn room(v: &RoomView, now: Wall) -> Room {
         clients: v.clients,
         source: v.source.as_ref().map(ToString::to_string),
         ports: v.ports.iter().map(|p| p.0.into()).collect(),
+        flows: v.flows.iter().map(ToString::to_string).collect(),
+        ssrcs: v.ssrcs.iter().map(ToString::to_string).collect(),
         heartbeat_age_ms: v.heartbeat_age.map(millis),
         misses: v.misses,
         progress_age_ms: millis(v.progress_age),

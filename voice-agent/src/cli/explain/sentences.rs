@@ -41,16 +41,27 @@ pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
         ),
         What::FirstDrop(d) => (Some(Tone::Bad), vec![first_drop(d)]),
         What::Lifted(l) => (Some(Tone::Good), vec![lifted(l)]),
-        What::Ports(p) => (None, vec![format!("Media ports now: {}.", text::ports(&p.ports))]),
+        What::Ports(p) => (
+            None,
+            vec![format!(
+                "Media ports now: {}.",
+                text::bound(&p.ports, p.flows as usize, p.ssrcs as usize)
+            )],
+        ),
         What::PortShared(p) => {
             let shared = format!("Port {} is claimed by room {} too.", p.port, p.other_room);
             (
                 Some(Tone::Look),
                 vec![
                     shared,
-                    "It is not bound, so that neither is cut for the other.".into(),
+                    "It is bound to neither; on it a room is cut by its flows and SSRCs only.".into(),
                 ],
             )
+        }
+        What::MarkShared(m) => {
+            let shared = format!("{} is claimed by room {} too.", m.mark, m.other_room);
+            let unbound = "It is not bound, so that neither is cut for the other.".into();
+            (Some(Tone::Look), vec![shared, unbound])
         }
         What::Maintenance(m) => (Some(Tone::Look), maintenance(m)),
         What::Host(h) => (None, vec![format!("The host is {}.", h.host)]),

@@ -34,7 +34,11 @@ pub(super) fn show(room: &Room, out: Output) -> String {
     lines.add("host", room.host.as_deref().unwrap_or("not known"));
     lines.add("clients", &room.clients.to_string());
     lines.add("source", room.source.as_deref().unwrap_or("nobody"));
-    lines.add("ports", &text::ports(&room.ports));
+    lines.add(
+        "ports",
+        &text::bound(&room.ports, room.flows.len(), room.ssrcs.len()),
+    );
+    lines.marks(room.flows.iter().chain(&room.ssrcs));
     lines.add("heartbeat", &heartbeat(room));
     let progress = room.progress.replace('_', " ");
     lines.add(
@@ -57,7 +61,10 @@ pub(super) fn show(room: &Room, out: Output) -> String {
         lines.add("shadow", &out.tone(Tone::Look, "would have been cut"));
     }
     match &room.block {
-        Some(block) => lines.block(block, room.ports.is_empty()),
+        Some(block) => lines.block(
+            block,
+            room.ports.is_empty() && room.flows.is_empty() && room.ssrcs.is_empty(),
+        ),
         None => lines.add("cut", "no"),
     }
     let _ = writeln!(lines.text, "\nWhy:     voice-agent explain {}", room.room);
@@ -80,6 +87,18 @@ impl Lines {
     fn add(&mut self, name: &str, value: &str) {
         // Writing to a String cannot fail, here and above.
         let _ = writeln!(self.text, "{name:<10} {value}");
+    }
+
+    /// The first few; all are in `--json`.
+    fn marks<'a>(&mut self, marks: impl Iterator<Item = &'a String>) {
+        const SHOWN: usize = 8;
+        let marks: Vec<&String> = marks.collect();
+        for mark in marks.iter().take(SHOWN) {
+            self.add("", mark);
+        }
+        if marks.len() > SHOWN {
+            self.add("", &format!("and {} more", marks.len() - SHOWN));
+        }
     }
 
     fn block(&mut self, block: &BlockInfo, nothing_bound: bool) {

@@ -248,6 +248,8 @@ impl Rooms {
             rooms.entry(room).or_insert_with_key(|room| Served {
                 room: room.clone(),
                 ports: Vec::new(),
+                flows: Vec::new(),
+                ssrcs: Vec::new(),
                 participants: 0,
                 host: None,
             });
@@ -297,6 +299,9 @@ fn served(room: &RoomId, known: &Room) -> Served {
     Served {
         room: room.clone(),
         ports: ports.into_iter().collect(),
+        // One socket per participant: no port is shared.
+        flows: Vec::new(),
+        ssrcs: Vec::new(),
         participants: u32::try_from(known.members.len()).unwrap_or(u32::MAX),
         // A host that is not there must not become the host of a new life.
         host: known

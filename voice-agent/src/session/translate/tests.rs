@@ -156,6 +156,7 @@ fn listing(room: &str, ports: &[u32]) -> v1::MediaHeartbeat {
             ports: ports.to_vec(),
             participants: 1,
             host: None,
+            ..Default::default()
         }],
         capacity: None,
     }
@@ -226,5 +227,67 @@ fn a_traceparent_gives_its_trace_id_and_anything_else_none() {
         "00-00000000000000000000000000000000-b7ad6b7169203331-01",
     ] {
         assert_eq!(trace_id(bad), None, "{bad}");
+    }
+}
+
+fn with_marks(flows: Vec<v1::Flow>, ssrcs: Vec<v1::Ssrc>) -> v1::MediaHeartbeat {
+    let mut listing = listing("r", &[50_000]);
+    (listing.rooms[0].flows, listing.rooms[0].ssrcs) = (flows, ssrcs);
+    listing
+}
+
+fn wire_flow(local_port: u32, remote_address: &[u8], remote_port: u32) -> v1::Flow {
+    v1::Flow {
+        local_port,
+        remote_address: remote_address.to_vec(),
+        remote_port,
+    }
+}
+
+#[test]
+fn flows_and_ssrcs_of_a_heartbeat_become_the_rooms() {
+    let media = peer(Role::Media);
+    let flows = vec![
+        wire_flow(50_000, &[10, 0, 0, 1], 4000),
+        wire_flow(50_000, &[10, 0, 0, 1], 4000),
+        wire_flow(50_000, &std::net::Ipv6Addr::LOCALHOST.octets(), 4000),
+    ];
+    let ssrcs = vec![v1::Ssrc {
+        local_port: 50_000,
+        ssrc: 7,
+    }];
+    let good = heartbeat(&media, &with_marks(flows, ssrcs), &RANGE).unwrap();
+    let words: Vec<String> = good.rooms[0].flows.iter().map(ToString::to_string).collect();
+    assert_eq!(words, ["50000 with 10.0.0.1:4000", "50000 with [::1]:4000"]);
+    assert_eq!(good.rooms[0].ssrcs[0].to_string(), "50000 from SSRC 00000007");
+}
+
+#[test]
+fn a_wrong_flow_or_ssrc_refuses_the_heartbeat_whole_and_says_what_is_allowed() {
+    let media = peer(Role::Media);
+    let flow = |port, address: &[u8], remote| with_marks(vec![wire_flow(port, address, remote)], vec![]);
+    let v4 = [10, 0, 0, 1];
+    let many = vec![wire_flow(50_000, &v4, 1); MAX_MARKS + 1];
+    let ssrc = |local_port| v1::Ssrc { local_port, ssrc: 7 };
+    for (wrong, told) in [
+        (
+            flow(49_999, &v4, 1),
+            "port 49999 is outside the media range 50000-60000",
+        ),
+        (flow(50_000, &[10, 0, 0], 1), "has 3 bytes; IPv4 has 4, IPv6 16"),
+        (
+            flow(50_000, &v4, 0),
+            "remote port 0 of a flow; allowed are 1 to 65535",
+        ),
+        (flow(50_000, &v4, 65_536), "remote port 65536 of a flow"),
+        (with_marks(many, vec![]), "4097 flows, at most 4096 are allowed"),
+        (
+            with_marks(vec![], vec![ssrc(50_000); MAX_MARKS + 1]),
+            "4097 SSRCs, at most 4096",
+        ),
+        (with_marks(vec![], vec![ssrc(60_001)]), "port 60001 is outside"),
+    ] {
+        let refused = said(heartbeat(&media, &wrong, &RANGE));
+        assert!(refused.contains(told), "{refused}");
     }
 }

@@ -42,6 +42,8 @@ fn entry(name: &str, at: u64) -> Entry {
         incarnation: Incarnation(1),
         at: Wall(at),
         what: What::Ports {
+            flows: 0,
+            ssrcs: 0,
             ports: vec![Port(50_000)],
         },
     }

@@ -180,7 +180,11 @@ fn of_what_the_core_records_decisions_and_results_of_trips_become_lines() {
     let step = |step, result| What::Step { step, result };
     let lines = written(|audit| {
         audit.decided(&entry(What::Recovered));
-        audit.decided(&entry(What::Ports { ports: Vec::new() }));
+        audit.decided(&entry(What::Ports {
+            ports: Vec::new(),
+            flows: 0,
+            ssrcs: 0,
+        }));
         audit.decided(&entry(step(Step::Journal, Ok("written".into()))));
         audit.decided(&entry(step(Step::Push, Err("nobody".into()))));
         let reason = "the isolation is over".into();

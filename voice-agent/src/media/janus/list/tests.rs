@@ -69,6 +69,8 @@ async fn an_answered_listing_brings_the_source_back_and_it_can_be_lost_again() {
         let served = Served {
             room,
             ports: Vec::new(),
+            flows: vec![],
+            ssrcs: vec![],
             participants: 0,
             host: None,
         };

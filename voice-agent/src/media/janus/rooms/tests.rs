@@ -33,6 +33,8 @@ fn served(room: &str, ports: &[u16], participants: u32, host: Option<&str>) -> S
     Served {
         room: room_id(room),
         ports: ports.iter().copied().map(Port).collect(),
+        flows: vec![],
+        ssrcs: vec![],
         participants,
         host: host.map(client_id),
     }
@@ -393,6 +395,8 @@ fn view(room: &str, state: State, source: Option<SourceId>) -> RoomView {
         host: None,
         clients: 0,
         source,
+        flows: vec![],
+        ssrcs: vec![],
         ports: Vec::new(),
         heartbeat_age: None,
         misses: 0,
