@@ -281,7 +281,7 @@ impl voice_common::Tables for Host<'_> {
         self.marks.ssrc(key)
     }
 
-    fn now(&self, _: u64) -> u64 {
-        tables::now().0
+    fn is_over(&self, _: u32, deadline: u64) -> bool {
+        tables::now().0 >= deadline
     }
 }

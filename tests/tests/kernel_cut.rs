@@ -371,7 +371,6 @@ fn without_tcx_clsact_cuts_and_is_replaced_at_a_restart_and_removed_by_detach() 
     let old = Features {
         tcx: false,
         frags: false,
-        coarse_clock: false,
     };
     let mut node = Node::new().unwrap();
     let config = config(&[], XdpPolicy::Off);

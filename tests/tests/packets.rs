@@ -163,7 +163,6 @@ fn an_older_kernels_programs_do_the_same() {
     let old = Features {
         tcx: false,
         frags: false,
-        coarse_clock: false,
     };
     let mut programs = programs(old);
     for (what, build) in wrappings() {
@@ -386,7 +385,6 @@ fn the_verifier_needs_few_instructions() {
         Features {
             tcx: false,
             frags: false,
-            coarse_clock: false,
         },
     ] {
         let counts = Programs::load(features).unwrap().verified().unwrap();

@@ -15,7 +15,7 @@ pub const MUX: u32 = u32::MAX;
 pub const MAX_FLOWS: u32 = 65_536;
 /// Entries of `SSRCS`, as [`MAX_FLOWS`].
 pub const MAX_SSRCS: u32 = 65_536;
-/// The most entries of the maps by slot; 320 bytes of counters each, on every CPU.
+/// The most entries of the maps by slot; 336 bytes of counters each, on every CPU.
 pub const MAX_SLOTS: u32 = 65_536;
 
 /// Entries of `CONTROL`.
@@ -164,6 +164,8 @@ pub struct RoomCounts {
     pub counts: [Count; COUNTS],
     /// By direction: the trip whose first drop this CPU has told.
     pub told: [Told; 2],
+    /// What this CPU knows of the deadline without looking at the clock.
+    pub sure: Sure,
 }
 
 /// A trip of which the first drop was told.
@@ -174,6 +176,40 @@ pub struct Told {
     pub deadline: u64,
     /// Its slot's generation.
     pub generation: u64,
+}
+
+/// A deadline that surely has not come yet: the clock was looked at, and need not be again for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Sure {
+    /// The deadline, CLOCK_MONOTONIC, ns.
+    pub deadline: u64,
+    /// It lies ahead while the kernel's count of ticks (jiffies) is below this.
+    pub until: u64,
+}
+
+impl Sure {
+    /// Ticks follow CLOCK_MONOTONIC, but late: by one of them (1-10 ms), and more when the CPU that keeps the time is held
+    /// up. So close to a deadline the clock itself is asked: blocks end on time.
+    pub const LAG_NS: u64 = 200_000_000;
+    /// No kernel ticks slower than 100 times a second.
+    const LONGEST_TICK_NS: u64 = 10_000_000;
+
+    /// After a look at the clock: `ticks` were counted before it said `now`, which is before `deadline`.
+    #[inline(always)]
+    pub fn new(deadline: u64, now: u64, ticks: u64) -> Sure {
+        let left = deadline.saturating_sub(now);
+        Sure {
+            deadline,
+            until: ticks.saturating_add(left.saturating_sub(Self::LAG_NS) / Self::LONGEST_TICK_NS),
+        }
+    }
+
+    /// Whether this still says, at so many ticks, that `deadline` lies ahead.
+    #[inline(always)]
+    pub fn holds(&self, deadline: u64, ticks: u64) -> bool {
+        self.deadline == deadline && ticks < self.until
+    }
 }
 
 impl RoomCounts {
@@ -218,7 +254,7 @@ pub struct DropEvent {
 }
 
 const _: () = assert!(size_of::<RoomEntry>() == 64 && size_of::<RoomInfo>() == 80);
-const _: () = assert!(size_of::<RoomCounts>() == 320 && size_of::<DropEvent>() == 32);
+const _: () = assert!(size_of::<RoomCounts>() == 336 && size_of::<DropEvent>() == 32);
 const _: () = assert!(size_of::<FlowKey>() == 20 && size_of::<SsrcKey>() == 8 && size_of::<Owner>() == 8);
 
 #[cfg(feature = "user")]
@@ -239,4 +275,33 @@ mod pod {
     unsafe impl aya::Pod for super::SsrcKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Owner {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_deadline_is_sure_only_while_even_the_slowest_ticks_keep_it_ahead() {
+        let (now, ticks) = (50 * SECOND, 7000);
+        let sure = Sure::new(now + 300 * SECOND, now, ticks);
+        assert_eq!(sure.until, ticks + 29_980, "299.8 s of 10 ms each");
+        assert!(sure.holds(sure.deadline, ticks) && sure.holds(sure.deadline, sure.until - 1));
+        assert!(!sure.holds(sure.deadline, sure.until));
+        assert!(!sure.holds(sure.deadline + 1, ticks), "another deadline");
+    }
+
+    #[test]
+    fn near_a_deadline_nothing_is_sure() {
+        let now = 50 * SECOND;
+        for left in [0, 1, Sure::LAG_NS, Sure::LAG_NS + Sure::LONGEST_TICK_NS - 1] {
+            assert!(
+                !Sure::new(now + left, now, 7000).holds(now + left, 7000),
+                "{left}"
+            );
+        }
+        assert!(!Sure::default().holds(now, 0));
+    }
 }

@@ -48,9 +48,8 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<Owner>;
     /// Whose stream it is, on a shared port.
     fn ssrc(&self, key: &SsrcKey) -> Option<Owner>;
-    /// CLOCK_MONOTONIC, ns, exact enough to tell whether `deadline` has come. Asked only when the room is armed: a
-    /// clock costs more than all the rest.
-    fn now(&self, deadline: u64) -> u64;
+    /// Whether the room's deadline has come. Asked only when the room is armed: a clock costs more than all the rest.
+    fn is_over(&self, slot: u32, deadline: u64) -> bool;
 }
 
 /// A packet of a bound room.
@@ -98,15 +97,15 @@ where
     Ok(Bound {
         slot,
         class,
-        verdict: verdict(&room, || tables.now(room.deadline)),
+        verdict: verdict(&room, || tables.is_over(slot, room.deadline)),
         room,
     })
 }
 
-/// The verdict of a room at a moment. The deadline itself is already free.
+/// The verdict of a room; `is_over` tells whether its deadline has come. The deadline itself is already free.
 #[inline(always)]
-pub fn verdict(room: &Room, now: impl FnOnce() -> u64) -> Verdict {
-    if room.deadline == 0 || now() >= room.deadline {
+pub fn verdict(room: &Room, is_over: impl FnOnce() -> bool) -> Verdict {
+    if room.deadline == 0 || is_over() {
         Verdict::Pass
     } else if room.mode == MODE_SHADOW {
         Verdict::WouldDrop

@@ -3,13 +3,13 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use voice_common::{
     FlowKey, HookCounts, Owner, Room, RoomCounts, RoomEntry, RoomInfo, SsrcKey, Tables,
-    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS},
+    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS, Sure},
 };
 
 #[map]
@@ -38,13 +38,6 @@ static PORT_FIRST: Global<u16> = Global::new(50_000);
 /// The media range, included.
 #[unsafe(no_mangle)]
 static PORT_LAST: Global<u16> = Global::new(60_000);
-/// 1: the kernel has the coarse clock (5.11), which costs half.
-#[unsafe(no_mangle)]
-static COARSE_CLOCK: Global<u8> = Global::new(0);
-
-/// The coarse clock is a tick behind (1-10 ms), and more when the CPU that keeps the time is held up. So close to a
-/// deadline the exact one is asked: blocks end on time.
-const COARSE_LAG_NS: u64 = 200_000_000;
 
 /// The maps as the judgement reads them.
 pub(crate) struct Maps;
@@ -100,15 +93,23 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn now(&self, deadline: u64) -> u64 {
-        if COARSE_CLOCK.load() == 1 {
-            // SAFETY: takes nothing; the loader sets the switch only where the kernel has the helper.
-            let coarse = unsafe { bpf_ktime_get_coarse_ns() };
-            if coarse.saturating_add(COARSE_LAG_NS) < deadline {
-                return coarse;
-            }
+    fn is_over(&self, slot: u32, deadline: u64) -> bool {
+        // SAFETY: takes nothing; in every kernel since 5.5, and no more than a load there.
+        let ticks = unsafe { bpf_jiffies64() };
+        let Some(counts) = COUNTS.get_ptr_mut(slot) else {
+            return exact_now() >= deadline;
+        };
+        // SAFETY: points at this CPU's live counters; packets of one CPU are judged one at a time.
+        let sure = unsafe { &mut (*counts).sure };
+        if sure.holds(deadline, ticks) {
+            return false;
         }
-        exact_now()
+        let now = exact_now();
+        if now >= deadline {
+            return true;
+        }
+        *sure = Sure::new(deadline, now, ticks);
+        false
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     maps::{COUNTS, EVENTS, HOOKS, Maps, exact_now},
-    packet::Packet,
+    packet::{Packet, Size},
 };
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{info, warn};
@@ -19,14 +19,14 @@ pub(crate) enum Action {
 
 /// Judges one packet.
 #[inline(always)]
-pub(crate) fn run<C: EbpfContext>(ctx: &C, packet: &Packet, hook: Hook) -> Action {
+pub(crate) fn run<C: EbpfContext + Size>(ctx: &C, packet: &Packet, hook: Hook) -> Action {
     match judge(packet, hook.direction(), &Maps) {
         Err(reason) => {
             count_reason(hook, reason);
             Action::Pass
         }
         Ok(bound) => {
-            count(ctx, packet, hook, &bound);
+            count(ctx, hook, &bound);
             match bound.verdict {
                 Verdict::Drop => Action::Drop,
                 Verdict::Pass | Verdict::WouldDrop => Action::Pass,
@@ -37,7 +37,7 @@ pub(crate) fn run<C: EbpfContext>(ctx: &C, packet: &Packet, hook: Hook) -> Actio
 
 /// Against counting twice: what XDP lets pass goes on to TC, which counts it.
 #[inline(always)]
-fn count<C: EbpfContext>(ctx: &C, packet: &Packet, hook: Hook, bound: &Bound) {
+fn count<C: EbpfContext + Size>(ctx: &C, hook: Hook, bound: &Bound) {
     if matches!(hook, Hook::Xdp) && !matches!(bound.verdict, Verdict::Drop) {
         return;
     }
@@ -49,8 +49,9 @@ fn count<C: EbpfContext>(ctx: &C, packet: &Packet, hook: Hook, bound: &Bound) {
     let counts: &mut RoomCounts = unsafe { &mut *counts };
     let cell = RoomCounts::index(hook.direction(), bound.class, bound.verdict);
     if cell < CELLS {
-        counts.counts[cell].packets += packet.packets;
-        counts.counts[cell].bytes += packet.bytes;
+        let (packets, bytes) = ctx.size();
+        counts.counts[cell].packets += packets;
+        counts.counts[cell].bytes += bytes;
     }
     if matches!(bound.verdict, Verdict::Drop) {
         tell_first(ctx, hook, bound, &mut counts.told[hook.direction() as usize]);

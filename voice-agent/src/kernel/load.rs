@@ -31,8 +31,6 @@ pub struct Features {
     pub tcx: bool,
     /// XDP on frames of several buffers (5.18).
     pub frags: bool,
-    /// The coarse clock (5.11).
-    pub coarse_clock: bool,
 }
 
 impl Features {
@@ -43,7 +41,6 @@ impl Features {
         Features {
             tcx: at_least(6, 6),
             frags: at_least(5, 18),
-            coarse_clock: at_least(5, 11),
         }
     }
 
@@ -104,7 +101,7 @@ pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result
         found += usize::from(shape.check(pin_dir)?);
     }
     mapped::raise_memlock();
-    let mut ebpf = loader(config, pin_dir, features, &shapes, slots)?.load(OBJECT)?;
+    let mut ebpf = loader(config, pin_dir, &shapes, slots).load(OBJECT)?;
     verify(&mut ebpf, features)?;
     let tables = Tables::new(
         &data(&mut ebpf, "CONTROL")?,
@@ -121,13 +118,7 @@ pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result
     })
 }
 
-fn loader<'a>(
-    config: &KernelConfig,
-    pin_dir: &Path,
-    features: Features,
-    shapes: &[shape::Shape],
-    slots: u32,
-) -> Result<EbpfLoader<'a>, KernelError> {
+fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], slots: u32) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for shape in shapes {
         loader.map_pin_path(shape.name, shape.pin(pin_dir));
@@ -139,14 +130,9 @@ fn loader<'a>(
     loader
         .override_global("PORT_FIRST", leak(*config.ports.start()), true)
         .override_global("PORT_LAST", leak(*config.ports.end()), true)
-        .override_global(
-            "COARSE_CLOCK",
-            if features.coarse_clock { &1_u8 } else { &0 },
-            true,
-        )
         .override_global("AYA_LOG_LEVEL", level, true)
         .verifier_log_level(VerifierLogLevel::DISABLE);
-    Ok(loader)
+    loader
 }
 
 /// Makes the pin directory, on a bpf filesystem that is there already.

@@ -150,7 +150,6 @@ mod tests {
     const NEW: Features = Features {
         tcx: true,
         frags: true,
-        coarse_clock: true,
     };
 
     fn program(words: &str, ours: bool) -> Program {

@@ -25,11 +25,7 @@ fn mounted(dir: &Path) -> Result<bool, nix::Error> {
 }
 
 fn kernel(release: &str, features: Features) -> Finding {
-    let all = [
-        (features.tcx, "TCX (6.6)"),
-        (features.frags, "xdp.frags (5.18)"),
-        (features.coarse_clock, "coarse clock (5.11)"),
-    ];
+    let all = [(features.tcx, "TCX (6.6)"), (features.frags, "xdp.frags (5.18)")];
     let names = |there| {
         let found = all.iter().filter(|(has, _)| *has == there).map(|(_, name)| *name);
         found.collect::<Vec<_>>().join(", ")
@@ -39,8 +35,8 @@ fn kernel(release: &str, features: Features) -> Finding {
         return Finding::ok("kernel", said);
     }
     let said = format!("Linux {release} lacks {}", names(false));
-    let advice = "it works without: clsact filters in place of TCX, no native XDP on jumbo frames, a dearer clock; \
-                  Linux 6.6 has all of it";
+    let advice = "it works without: clsact filters in place of TCX, no native XDP on jumbo frames; \
+                  Linux 6.6 has both";
     Finding::warn("kernel", said, advice)
 }
 
@@ -73,7 +69,6 @@ mod tests {
         let features = Features {
             tcx: false,
             frags: true,
-            coarse_clock: true,
         };
         let found = kernel("6.1.0", features);
         assert_eq!(found.level, Level::Warn);
