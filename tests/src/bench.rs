@@ -4,6 +4,7 @@
 pub mod args;
 mod kernel;
 mod machine;
+mod node;
 mod progress;
 pub mod report;
 mod stats;
@@ -21,6 +22,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let machine = Machine::here()?;
     let figures = match args.name {
         Name::Kernel => kernel::run()?,
+        Name::Node => node::run()?,
     };
     Ok(Report {
         bench: args.name,

@@ -17,6 +17,7 @@ use std::{
 pub(crate) fn run(root: &Path, progress: &Progress, options: Bench) -> anyhow::Result<ExitCode> {
     let needs: &[_] = match options.name {
         BenchName::Kernel => &[setup::DEMO, setup::BENCH],
+        BenchName::Node => &[setup::DEMO],
     };
     setup::packages(progress, needs)?;
     setup::require_root("bench")?;
@@ -58,6 +59,6 @@ mod tests {
     fn the_name_and_the_flag_are_handed_on() {
         let given = |name, json| arguments(Bench { name, json }).collect::<Vec<_>>();
         assert_eq!(given(BenchName::Kernel, true), ["kernel", "--json"]);
-        assert_eq!(given(BenchName::Kernel, false), ["kernel"]);
+        assert_eq!(given(BenchName::Node, false), ["node"]);
     }
 }

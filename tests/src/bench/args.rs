@@ -19,4 +19,6 @@ pub struct Args {
 pub enum Name {
     /// The kernel programs: cost per packet, time to the first drop, drop rate beside nftables
     Kernel,
+    /// A full node: CPU and memory with 10,000 live rooms, and a storm of 4,000 trips
+    Node,
 }

@@ -1,0 +1,75 @@
+//! A storm of trips: all rooms of a media server at once, by what the kernel's maps say afterwards. A room's deadline is
+//! the time of its decision plus the isolation; `armed_at` is written just before its deadline word.
+
+use super::{DYING, crowd::Crowd};
+use crate::{
+    agent::{Agent, settings::Times},
+    bench::{Figure, Goal},
+    clock,
+};
+use anyhow::Context;
+use aya::maps::{Array, Map, MapData};
+use std::{path::Path, thread, time::Duration};
+use voice_common::RoomEntry;
+use voice_room::Mono;
+
+/// Waits until the rooms of the dead media server are cut and every gateway knows.
+pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Result<Vec<Figure>> {
+    let rooms = agent.pin_dir().join("ROOMS");
+    let patience = times.stuck_after + 2 * times.heartbeat + Duration::from_secs(60);
+    let over = clock::poll(patience, || {
+        // Seldom: what is measured has the machine to itself.
+        thread::sleep(Duration::from_secs(1));
+        let armed = armed(&rooms).ok().filter(|armed| armed.len() >= DYING as usize)?;
+        Some((armed, crowd.complete()?))
+    });
+    let (armed, told) = over.with_context(|| {
+        let cut = armed(&rooms).map_or(0, |armed| armed.len());
+        format!(
+            "{cut} of {DYING} rooms are cut after {patience:?}; {}\n{}",
+            crowd.describe(),
+            tail(&agent.log())
+        )
+    })?;
+    let decided = armed
+        .iter()
+        .map(|entry| entry.last_deadline)
+        .min()
+        .unwrap_or_default();
+    let decided = Mono(decided.saturating_sub(u64::try_from(times.isolation.as_nanos())?));
+    let last = Mono(armed.iter().map(|entry| entry.armed_at).max().unwrap_or_default());
+    let ms = |until: Mono| until.since(decided).as_secs_f64() * 1e3;
+    Ok(vec![
+        Figure::shown("storm_rooms", armed.len() as f64, "rooms"),
+        Figure::with_goal("storm_armed_ms", ms(last), "ms", Goal::AtMost(50.0)),
+        Figure::with_goal(
+            "storm_pushed_100_gateways_ms",
+            ms(told),
+            "ms",
+            Goal::AtMost(1000.0),
+        ),
+    ])
+}
+
+/// Every verdict in force.
+fn armed(pin: &Path) -> anyhow::Result<Vec<RoomEntry>> {
+    let map = Map::Array(MapData::from_pin(pin)?);
+    let rooms: Array<MapData, RoomEntry> = map.try_into()?;
+    let mut armed = Vec::new();
+    for slot in 1..rooms.len() {
+        let entry = rooms.get(&slot, 0)?;
+        if entry.deadline != 0 {
+            armed.push(entry);
+        }
+    }
+    Ok(armed)
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(30)..)
+        .unwrap_or_default()
+        .join("\n")
+}
