@@ -7,7 +7,8 @@ use crate::{
 };
 use alloc::string::String;
 
-/// One thing to do. The driver carries them out in order; each that can fail answers with an `Input`.
+/// One thing to do. The driver carries them out in order, of those it finds together first the journal's and the kernel's,
+/// then what is pushed, then the rest; each that can fail answers with an `Input`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Write the intent of a trip to the local journal. Answers `Step(Journal)`.

@@ -136,13 +136,13 @@ impl Evidence {
 /// What changes or threatens a room is logged for people; the rest, such as its ports, for who looks closer.
 fn log(entry: &Entry) {
     // Every entry has a JSON form (the journal keeps it so); were there one without, its text would be empty.
-    let what = serde_json::to_string(&entry.what).unwrap_or_default();
+    let what = || serde_json::to_string(&entry.what).unwrap_or_default();
     let (room, incarnation) = (&entry.room, entry.incarnation.0);
     match entry.what {
         What::Ports { .. } | What::Host { .. } | What::Acked { .. } | What::Step { result: Ok(_), .. } => {
-            tracing::debug!(%room, incarnation, %what, "recorded");
+            tracing::debug!(%room, incarnation, what = %what(), "recorded");
         }
-        _ => tracing::info!(%room, incarnation, %what, "recorded"),
+        _ => tracing::info!(%room, incarnation, what = %what(), "recorded"),
     }
 }
 

@@ -23,8 +23,10 @@ impl Driver {
             }
             self.write_intents(&commands).await;
             self.forget_intents(&commands).await;
-            for command in commands {
-                self.carry_out(command);
+            for commands in by_urgency(commands) {
+                for command in commands {
+                    self.carry_out(command);
+                }
             }
             self.evidence.send(&self.tasks, &self.results);
         }
@@ -193,5 +195,50 @@ impl Driver {
             // The driver ends only after these tasks.
             drop(results.send(Input::Stored { room, op_id, result }).await);
         });
+    }
+}
+
+/// The kernel's commands first, then what is pushed, then the rest, each in order: in a storm no room's cut waits for
+/// what is said about another's.
+fn by_urgency(commands: Vec<Command>) -> [Vec<Command>; 3] {
+    let mut sorted = [const { Vec::new() }; 3];
+    let [kernel, pushes, rest] = &mut sorted;
+    for command in commands {
+        match command {
+            Command::Bind { .. } | Command::Unbind { .. } | Command::Arm { .. } | Command::Disarm { .. } => {
+                kernel.push(command);
+            }
+            Command::PushExpired(_) | Command::PushRestored(_) | Command::PushUpdate(_) => {
+                pushes.push(command);
+            }
+            _ => rest.push(command),
+        }
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_storm_every_room_is_cut_before_anything_is_said_about_one() {
+        let room = |name| RoomId::new(name).unwrap();
+        let arm = |name| Command::Arm {
+            room: room(name),
+            incarnation: Incarnation(1),
+            shadow: false,
+            deadline: Mono(1),
+        };
+        let note = |name| Command::Note {
+            code: "a",
+            room: room(name),
+            detail: String::new(),
+        };
+        let unbind = || Command::Unbind { room: room("a") };
+        let storm = vec![arm("a"), note("a"), unbind(), arm("b"), note("b")];
+        let [kernel, pushes, rest] = by_urgency(storm);
+        assert_eq!(kernel, [arm("a"), unbind(), arm("b")]);
+        assert_eq!((pushes, rest), (vec![], vec![note("a"), note("b")]));
     }
 }

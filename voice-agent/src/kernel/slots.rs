@@ -44,6 +44,8 @@ pub(super) struct Slots {
     free: VecDeque<u32>,
     /// Ports claimed by name. Their odd neighbours follow from these, see [`Slots::owner`].
     claims: BTreeMap<u16, u32>,
+    /// The same by slot; a slot without claims is not in it.
+    claimed: HashMap<u32, BTreeSet<u16>>,
     /// Flows and SSRCs; a port with one is shared, whoever claims it by name.
     pub(super) shared: Shared,
 }
@@ -56,6 +58,7 @@ impl Slots {
             slots: BTreeMap::new(),
             free: VecDeque::new(),
             claims: BTreeMap::new(),
+            claimed: HashMap::new(),
             shared: Shared::default(),
         }
     }
@@ -117,8 +120,7 @@ impl Slots {
 
     /// Ports claimed by `slot`.
     pub(super) fn ports(&self, slot: u32) -> Vec<u16> {
-        let of_slot = self.claims.iter().filter(|(_, owner)| **owner == slot);
-        of_slot.map(|(port, _)| *port).collect()
+        self.claimed.get(&slot).into_iter().flatten().copied().collect()
     }
 
     /// Every claimed port.
@@ -130,15 +132,31 @@ impl Slots {
     pub(super) fn claim(&mut self, slot: u32, ports: &BTreeSet<u16>, marks: &BTreeSet<Mark>) -> Changed {
         let mut changed = self.shared.claim(slot, marks);
         let touched = &mut changed.ports;
-        touched.extend(self.ports(slot));
-        self.claims.retain(|_, owner| *owner != slot);
-        for &port in ports {
-            self.claims.insert(port, slot);
+        for port in self.claimed.remove(&slot).unwrap_or_default() {
+            self.claims.remove(&port);
             touched.insert(port);
+        }
+        for &port in ports {
+            if let Some(loser) = self.claims.insert(port, slot) {
+                self.lose(loser, port);
+            }
+            touched.insert(port);
+        }
+        if !ports.is_empty() {
+            self.claimed.insert(slot, ports.clone());
         }
         let neighbours: Vec<u16> = touched.iter().filter_map(|p| rtcp_port(*p)).collect();
         touched.extend(neighbours);
         changed
+    }
+
+    fn lose(&mut self, slot: u32, port: u16) {
+        if let Some(ports) = self.claimed.get_mut(&slot) {
+            ports.remove(&port);
+            if ports.is_empty() {
+                self.claimed.remove(&slot);
+            }
+        }
     }
 
     /// The slot of a port: the one that claims it; for an odd port nobody claims, the one that claims the even port

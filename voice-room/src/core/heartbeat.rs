@@ -105,8 +105,9 @@ impl Core {
         if watch.warned || watch.held.is_some() || watch.would_trip {
             self.record(now, id, What::Recovered);
         }
-        let may_start = self.has_quota().and_then(|()| self.not_isolated(now, id));
-        if created && may_start.is_ok() && !self.waits_full(id) {
+        // The quota is asked last and of these only: it counts all rooms.
+        let may_start = || self.not_isolated(now, id).is_ok() && self.has_quota().is_ok();
+        if created && !self.waits_full(id) && may_start() {
             let cause = Cause::by(Actor::Source(source.clone()), "its media server serves it");
             self.transition(now, id, EventType::StartLive, State::Liveing, &cause);
         }

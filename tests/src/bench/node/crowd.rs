@@ -134,7 +134,7 @@ async fn gateway(id: String, rooms: u32, shared: Arc<Shared>) -> anyhow::Result<
             }
             Some(FromAgent::StateExpired(expired)) => {
                 let news = servers::number(&expired.room).and_then(|n| missing.get_mut(n));
-                if news.is_some_and(|missing| std::mem::take(missing)) {
+                if news.is_some_and(std::mem::take) {
                     left -= 1;
                     if left == 0 {
                         lock(&shared.complete).push(clock::now());
