@@ -81,7 +81,7 @@ fn list(rooms: Range<u32>) -> ToAgent {
         room: name(room),
         ports: vec![FIRST_PORT + room],
         participants: 1,
-        host: None,
+        ..ServedRoom::default()
     };
     ToAgent::MediaHeartbeat(MediaHeartbeat {
         rooms: rooms.map(served).collect(),
