@@ -50,6 +50,11 @@ impl Callers {
         self.users.iter().map(|u| u.sent_between(from, to)).sum()
     }
 
+    /// Mixed packets heard, in all.
+    pub fn heard(&self) -> u64 {
+        self.users.iter().map(Endpoint::count).sum()
+    }
+
     /// When the first packet was sent at `t` or later.
     pub fn first_sent_from(&self, t: Mono) -> Option<Mono> {
         self.users.iter().filter_map(|u| u.first_sent(t)).min()

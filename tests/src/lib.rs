@@ -11,6 +11,7 @@ pub mod demo;
 pub mod disk;
 pub mod evidence;
 pub mod frame;
+pub mod hostile;
 pub mod interrupt;
 pub mod janus;
 pub mod metrics;

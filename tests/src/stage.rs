@@ -201,6 +201,19 @@ impl Party {
         );
         assert!(self.users.sent() > 0, "{name}: nobody sent");
     }
+
+    /// The mix ends; each of its packets must have been heard.
+    pub fn assert_heard_everything(&self) {
+        self.room.set_mixed(false);
+        let counts = || (self.users.heard(), self.room.mix_sent());
+        let same = |(heard, sent)| heard == sent;
+        // A packet may be on its way while the mix ends.
+        clock::poll(Duration::from_secs(1), || same(counts()).then_some(()));
+        let (heard, sent) = counts();
+        let name = &self.room.name;
+        assert_eq!(heard, sent, "{name}: heard and mixed");
+        assert!(sent > 0, "{name}: nothing was mixed");
+    }
 }
 
 fn edge(deadline: Mono) -> Mono {

@@ -131,6 +131,11 @@ impl MediaRoom {
         self.ports.iter().map(Endpoint::count).sum()
     }
 
+    /// Mixed packets that were sent, in all.
+    pub fn mix_sent(&self) -> u64 {
+        self.ports.iter().map(Endpoint::sent).sum()
+    }
+
     /// Packets that arrived in `from..to` and were sent at `from` or later.
     pub fn delivered_within(&self, from: Mono, to: Mono) -> u64 {
         self.ports.iter().map(|p| p.count_within(from, to)).sum()

@@ -1,4 +1,5 @@
-//! Bounds the TCP connections: one too many is closed at once, so that those that are there keep working.
+//! Bounds the TCP connections: one too many is closed at once, so that those that are there keep working. Counts those that
+//! do not speak HTTP/2; closing them is the HTTP/2 server's part.
 
 use crate::telemetry::Counter;
 use std::{
@@ -19,6 +20,9 @@ use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 /// health checks, admission and people.
 const OTHERS: usize = 64;
 
+/// What a client sends first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The accepted connections, at most so many at a time.
 pub(super) fn accept(listener: TcpListener, max_peers: usize) -> impl Stream<Item = io::Result<Connection>> {
     let most = max_peers
@@ -36,6 +40,7 @@ pub(super) fn accept(listener: TcpListener, max_peers: usize) -> impl Stream<Ite
             if let Ok(place) = places.clone().try_acquire_owned() {
                 return Some(Ok(Connection {
                     stream,
+                    preface: PREFACE,
                     _place: place,
                 }));
             }
@@ -48,7 +53,21 @@ pub(super) fn accept(listener: TcpListener, max_peers: usize) -> impl Stream<Ite
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
+    /// What of the preface has not come yet; empty also once it is known that it will not.
+    preface: &'static [u8],
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Counts the connection once what was read is not the preface.
+    fn compare(&mut self, read: &[u8]) {
+        let (expected, rest) = self.preface.split_at(read.len().min(self.preface.len()));
+        self.preface = rest;
+        if !read.starts_with(expected) {
+            self.preface = &[];
+            Counter::SessionNotHttp2.count();
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -65,7 +84,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.compare(buf.filled().get(before..).unwrap_or_default());
+        read
     }
 }
 

@@ -63,6 +63,7 @@ counters! {
     SessionTooManyStreams, "session_too_many_streams", "Streams refused because 16 of their peer id were open.";
     SessionTooFast, "session_too_fast", "Messages refused because their peer sent more than session.events_per_second.";
     SessionTooManyConnections, "session_too_many_connections", "TCP connections to the session service closed because too many were open.";
+    SessionNotHttp2, "session_not_http2", "TCP connections to the session service closed because they did not begin as HTTP/2 does.";
     SessionSlowReaders, "session_slow_readers", "Streams ended because their peer did not read what was sent.";
     SessionSilentPeers, "session_silent_peers", "Streams ended because two pings in a row were not answered.";
     SessionReplaced, "session_replaced", "Streams replaced by a new one of the same peer id.";
