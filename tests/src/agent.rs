@@ -182,7 +182,8 @@ impl Agent {
 
     /// Where its pins lie.
     pub fn pin_dir(&self) -> PathBuf {
-        self.dir.path().join("bpffs/voice-agent/v1")
+        let version = format!("v{}", voice_common::ABI_VERSION);
+        self.dir.path().join("bpffs/voice-agent").join(version)
     }
 
     /// Its state directory.

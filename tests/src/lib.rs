@@ -19,6 +19,7 @@ pub mod netns;
 pub mod node;
 pub mod occupant;
 pub mod peer;
+pub mod pins;
 pub mod programs;
 pub mod rtp;
 pub mod stage;

@@ -5,7 +5,7 @@ use crate::{
     netns::Netns,
 };
 use anyhow::Context;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_XDP: u32 = 37;
@@ -18,7 +18,7 @@ pub const NAME: &str = "someone_else";
 #[derive(Debug)]
 pub struct Occupant {
     _program: Program,
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 /// `bpf_attr` of BPF_LINK_CREATE, as far as it is used.
@@ -47,8 +47,15 @@ impl Occupant {
         let link = unsafe { OwnedFd::from_raw_fd(link) };
         Ok(Occupant {
             _program: program,
-            _link: link,
+            link,
         })
+    }
+}
+
+impl AsFd for Occupant {
+    /// Its link.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
     }
 }
 

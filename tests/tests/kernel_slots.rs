@@ -262,10 +262,13 @@ fn pins_of_another_shape_are_refused_by_name_and_left_alone() {
         panic!("{refused}");
     };
     assert!(pin.ends_with("v2/ROOMS"), "{}", pin.display());
-    assert_eq!(found, "a Array map with key size 4, value size 64, max entries 7");
+    assert_eq!(
+        found,
+        "a Array map with key size 4, value size 64, max entries 7, flags 0x400"
+    );
     assert_eq!(
         expected,
-        "a Array map with key size 4, value size 64, max entries 8"
+        "a Array map with key size 4, value size 64, max entries 8, flags 0x400 (kernel.max_slots is 7; with 6 it fits)"
     );
     assert!(
         refused.to_string().contains("`voice-agent kernel detach`"),

@@ -14,6 +14,7 @@ mod log;
 mod mapped;
 pub mod marks;
 mod netlink;
+mod object;
 pub mod pinned;
 mod reconcile;
 mod shape;

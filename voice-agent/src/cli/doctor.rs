@@ -1,11 +1,13 @@
 //! `doctor`: looks at everything the agent stands on and says what to do about what is wrong. Each group of checks has a
 //! file; there, what is read from the system and what is made of it are apart. Here: in which order, and how it is shown.
 
+mod as_agent;
 mod capabilities;
 mod clock;
 mod disk;
 mod hooks;
 mod media;
+mod pins;
 mod policy;
 mod ports;
 mod routes;
@@ -102,6 +104,7 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     let mut findings = Vec::new();
     let known = known(&config.paths, &mut findings).await;
     findings.extend(system::check(config));
+    findings.extend(pins::check(config));
     findings.extend(capabilities::check(known.agent.as_ref().map(|a| a.pid)));
     findings.extend(hooks::check(config, &known));
     findings.extend(routes::check(config, &known));

@@ -82,7 +82,7 @@ pub(super) fn note(away: &Failure, what: &str) {
 pub(super) fn failure(tried: &str, problem: &KernelError) -> Failure {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     let code = match problem {
-        KernelError::Permission { .. } => Code::Permission,
+        KernelError::Permission { .. } | KernelError::PinOwner { .. } => Code::Permission,
         KernelError::Pin { source, .. } if denied(source) => Code::Permission,
         _ => Code::Failed,
     };

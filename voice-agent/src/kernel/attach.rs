@@ -6,7 +6,14 @@ mod xdp;
 
 pub(super) use tc::remove_filter;
 
-use super::{KernelError, interfaces, load::Features, netlink::Netlink, status::InterfaceStatus};
+use super::{
+    KernelError, interfaces,
+    load::Features,
+    netlink::Netlink,
+    object::{self, Link},
+    status::InterfaceStatus,
+    tcx::{BPF_TCX_EGRESS, BPF_TCX_INGRESS},
+};
 use crate::config::{KernelConfig, XdpPolicy};
 use aya::{
     Ebpf,
@@ -210,6 +217,21 @@ pub(super) fn link_pins(pin_dir: &Path) -> Result<Vec<LinkPin>, KernelError> {
         }
     }
     Ok(pins)
+}
+
+/// What is wrong with the pins of links that a start would take over.
+pub(super) fn wrong_links(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
+    let wanted = |pin: &LinkPin| match pin.kind.as_str() {
+        "link-xdp" => Some(Link::xdp(pin.index)),
+        "link-tc-ingress" => Some(Link::tcx(pin.index, BPF_TCX_INGRESS)),
+        "link-tc-egress" => Some(Link::tcx(pin.index, BPF_TCX_EGRESS)),
+        _ => None,
+    };
+    let pins = link_pins(pin_dir)?;
+    let wrong = pins
+        .iter()
+        .filter_map(|pin| object::check_link(&pin.path, wanted(pin)?).err());
+    Ok(wrong.collect())
 }
 
 /// Removes a pin; that it is gone already is fine.

@@ -31,6 +31,37 @@ pub enum KernelError {
         /// What it should be.
         expected: String,
     },
+    /// Something stands where the pins' directory should be.
+    #[error(
+        "pin directory {}: {} is {found}, not a directory; it is left as it is. Remove it, or set paths.bpffs or instance \
+         to another place", .dir.display(), .at.display()
+    )]
+    NoPinDirectory {
+        /// The wanted directory.
+        dir: PathBuf,
+        /// It, or one of its parents.
+        at: PathBuf,
+        /// What that is.
+        found: String,
+    },
+    /// The permissions of a pin, or of a directory above it, keep us out.
+    #[error(
+        "pin {}: not permitted: {} belongs to uid {owner} with mode {mode:04o}, and this process is uid {me} and may not \
+         pass over that (CAP_DAC_OVERRIDE is given up); run it as uid {owner}, or `chown -R {me}` the pin directory",
+        .path.display(), .at.display()
+    )]
+    PinOwner {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What is in the way: it, or a directory above it.
+        at: PathBuf,
+        /// Whose that is.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+        /// Who asked.
+        me: u32,
+    },
     /// There are no pins: no agent of this ABI version ever ran here.
     #[error("no pins in {}: no agent has run with this bpffs path and ABI version since boot", .dir.display())]
     NoPins {

@@ -1,6 +1,6 @@
 //! Loads the programs and their maps: pins checked and adopted, settings written in, everything verified by the kernel.
 
-use super::{KernelError, mapped, marks::Marks, shape, tables::Tables};
+use super::{KernelError, mapped, marks::Marks, object, shape, tables::Tables};
 use crate::config::KernelConfig;
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -8,12 +8,11 @@ use aya::{
     programs::{SchedClassifier, Xdp},
     util::KernelVersion,
 };
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use std::{
-    fs,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+use nix::{
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::{AccessFlags, access},
 };
+use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path};
 use voice_common::{HookCounts, RoomCounts, RoomInfo, abi::MAX_SLOTS};
 
 /// The compiled programs (`cargo xtask build-ebpf`).
@@ -96,10 +95,7 @@ pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result
     let slots = config.max_slots + 1;
     prepare(pin_dir)?;
     let shapes = shape::shapes(slots);
-    let mut found = 0;
-    for shape in &shapes {
-        found += usize::from(shape.check(pin_dir)?);
-    }
+    let found = shape::check_all(slots, pin_dir)?;
     mapped::raise_memlock();
     let mut ebpf = loader(config, pin_dir, &shapes, slots).load(OBJECT)?;
     verify(&mut ebpf, features)?;
@@ -123,7 +119,7 @@ fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], sl
     for shape in shapes {
         loader.map_pin_path(shape.name, shape.pin(pin_dir));
     }
-    for by_slot in ["ROOMS", "ROOM_INFO", "COUNTS"] {
+    for by_slot in shape::BY_SLOT {
         loader.map_max_entries(by_slot, slots);
     }
     let level: &'static u8 = if config.log { &u8::MAX } else { &0 };
@@ -135,29 +131,38 @@ fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], sl
     loader
 }
 
-/// Makes the pin directory, on a bpf filesystem that is there already.
-fn prepare(pin_dir: &Path) -> Result<(), KernelError> {
-    let existing = pin_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
-    let kind = statfs(existing).map_err(|e| KernelError::Pin {
-        what: "looking at",
-        path: existing.to_owned(),
-        source: e.into(),
-    })?;
+/// Whether the pin directory is, or can be, on a bpf filesystem that is there already. False: it is not there yet.
+pub(super) fn check_dir(pin_dir: &Path) -> Result<bool, KernelError> {
+    let there = |p: &&Path| p.symlink_metadata().is_ok();
+    let existing = pin_dir.ancestors().find(there).unwrap_or(Path::new("/"));
+    let kind = statfs(existing).map_err(|e| object::refused(existing, e.into()))?;
     if kind.filesystem_type() != BPF_FS_MAGIC {
         return Err(KernelError::NotBpffs {
             dir: pin_dir.to_owned(),
             found: existing.to_owned(),
         });
     }
+    if !existing.is_dir() {
+        return Err(KernelError::NoPinDirectory {
+            dir: pin_dir.to_owned(),
+            at: existing.to_owned(),
+            found: object::words_at(existing),
+        });
+    }
+    let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    access(existing, wanted).map_err(|e| object::refused(existing, e.into()))?;
+    Ok(existing == pin_dir)
+}
+
+fn prepare(pin_dir: &Path) -> Result<(), KernelError> {
+    if check_dir(pin_dir)? {
+        return Ok(());
+    }
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(pin_dir)
-        .map_err(|source| KernelError::Pin {
-            what: "making the directory",
-            path: PathBuf::from(pin_dir),
-            source,
-        })
+        .map_err(|e| object::refused(pin_dir, e))
 }
 
 /// Gives every program this kernel can use to the verifier.

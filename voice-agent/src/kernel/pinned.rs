@@ -1,13 +1,14 @@
 //! The pinned maps as the CLI sees them when the agent is dead: read, release, kill switch, detach; nothing else.
 
 use super::{
-    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces,
+    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces, load,
     marks::Marks,
     shape,
     shared::{self, Mark},
     tables::{self, Tables},
 };
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use crate::config::KernelConfig;
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -85,19 +86,38 @@ impl std::fmt::Debug for Pinned {
     }
 }
 
+/// What a start would find pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// How many maps, each of the right shape.
+    pub maps: usize,
+    /// Pins under the names of our links that are something else, in words.
+    pub wrong_links: Vec<String>,
+}
+
+/// Looks at what a start with this configuration would adopt, and changes nothing.
+///
+/// # Errors
+/// Those that the start would be refused with.
+pub fn survey(config: &KernelConfig, pin_dir: &Path) -> Result<Survey, KernelError> {
+    let mut survey = Survey {
+        maps: 0,
+        wrong_links: Vec::new(),
+    };
+    if load::check_dir(pin_dir)? {
+        survey.maps = shape::check_all(config.max_slots.saturating_add(1), pin_dir)?;
+        survey.wrong_links = attach::wrong_links(pin_dir)?;
+    }
+    Ok(survey)
+}
+
 impl Pinned {
     /// Opens the pins under `pin_dir` (see `Paths::pin_dir`), checking their shape.
     pub fn open(pin_dir: &Path) -> Result<Pinned, KernelError> {
-        let rooms = pin_dir.join("ROOMS");
         let no_pins = || KernelError::NoPins {
             dir: pin_dir.to_owned(),
         };
-        if !rooms.exists() {
-            return Err(no_pins());
-        }
-        let slots = MapInfo::from_pin(&rooms)
-            .map_err(|e| KernelError::load(format!("opening the pin {}", rooms.display()), &e))?
-            .max_entries();
+        let slots = shape::slots(pin_dir)?.ok_or_else(no_pins)?;
         for shape in shape::shapes(slots) {
             if !shape.check(pin_dir)? {
                 return Err(no_pins());

@@ -1,12 +1,25 @@
 //! The shape each pinned map must have. A loader reuses whatever it finds at the path without looking, so we look.
 
-use super::{KernelError, error};
+use super::{
+    KernelError, error,
+    object::{self, Object, Unknown},
+};
 use aya::maps::{MapInfo, MapType};
 use std::path::{Path, PathBuf};
 use voice_common::{
     FlowKey, HookCounts, Owner, RoomCounts, RoomEntry, RoomInfo, SsrcKey,
     abi::{CONTROL_WORDS, EVENT_BYTES, MAX_FLOWS, MAX_SSRCS, PORTS},
 };
+
+/// linux/bpf.h: an entry costs memory only while it is there.
+const NO_PREALLOC: u32 = 1;
+/// linux/bpf.h: can be mapped into memory.
+const MMAPABLE: u32 = 1 << 10;
+
+/// The table with an entry for each slot; the others by slot have as many.
+const ROOMS: &str = "ROOMS";
+/// The maps with an entry for each slot.
+pub(super) const BY_SLOT: [&str; 3] = [ROOMS, "ROOM_INFO", "COUNTS"];
 
 /// One pinned map.
 #[derive(Debug, Clone, Copy)]
@@ -17,16 +30,17 @@ pub(super) struct Shape {
     key: u32,
     value: u32,
     entries: u32,
+    flags: u32,
 }
 
 /// Every pinned map, with `slots` entries in those that are by slot.
 pub(super) fn shapes(slots: u32) -> [Shape; 9] {
     [
-        array::<u64>("CONTROL", MapType::Array, CONTROL_WORDS),
-        array::<u32>("PORT_SLOT", MapType::Array, PORTS),
+        mapped::<u64>("CONTROL", CONTROL_WORDS),
+        mapped::<u32>("PORT_SLOT", PORTS),
         hash::<FlowKey>("FLOWS", MAX_FLOWS),
         hash::<SsrcKey>("SSRCS", MAX_SSRCS),
-        array::<RoomEntry>("ROOMS", MapType::Array, slots),
+        mapped::<RoomEntry>(ROOMS, slots),
         array::<RoomInfo>("ROOM_INFO", MapType::Array, slots),
         array::<RoomCounts>("COUNTS", MapType::PerCpuArray, slots),
         array::<HookCounts>("HOOKS", MapType::PerCpuArray, 3),
@@ -36,6 +50,7 @@ pub(super) fn shapes(slots: u32) -> [Shape; 9] {
             key: 0,
             value: 0,
             entries: EVENT_BYTES,
+            flags: 0,
         },
     ]
 }
@@ -44,7 +59,16 @@ pub(super) fn shapes(slots: u32) -> [Shape; 9] {
 fn hash<K>(name: &'static str, entries: u32) -> Shape {
     Shape {
         key: size(size_of::<K>()),
+        flags: NO_PREALLOC,
         ..array::<Owner>(name, MapType::Hash, entries)
+    }
+}
+
+/// An array that the agent writes through memory.
+fn mapped<T>(name: &'static str, entries: u32) -> Shape {
+    Shape {
+        flags: MMAPABLE,
+        ..array::<T>(name, MapType::Array, entries)
     }
 }
 
@@ -59,6 +83,7 @@ fn array<T>(name: &'static str, kind: MapType, entries: u32) -> Shape {
         key: 4,
         value: size(size_of::<T>()),
         entries,
+        flags: 0,
     }
 }
 
@@ -71,39 +96,84 @@ impl Shape {
     /// Checks an existing pin. False: there is none.
     pub(super) fn check(&self, pin_dir: &Path) -> Result<bool, KernelError> {
         let pin = self.pin(pin_dir);
-        if !pin.exists() {
+        let Some(found) = open(&pin).map_err(|e| e.or_wrong(|what| self.wrong(&pin, &what)))? else {
             return Ok(false);
-        }
-        let info = match MapInfo::from_pin(&pin) {
-            Ok(info) => info,
-            Err(e) if error::errno(&e) == Some(libc::EPERM) => {
-                let what = format!("opening the pin {}", pin.display());
-                return Err(KernelError::Permission { what });
-            }
-            Err(e) => return Err(self.wrong(pin, format!("no map ({})", error::chain(&e)))),
         };
-        let found = (
-            info.map_type().ok(),
-            info.key_size(),
-            info.value_size(),
-            info.max_entries(),
-        );
-        if found == (Some(self.kind), self.key, self.value, self.entries) {
+        let like = Shape {
+            name: self.name,
+            kind: found.map_type().unwrap_or(MapType::Unspecified),
+            key: found.key_size(),
+            value: found.value_size(),
+            entries: found.max_entries(),
+            flags: found.map_flags(),
+        };
+        if like.words() == self.words() {
             return Ok(true);
         }
-        let kind = found.0.map_or("unknown".to_owned(), |k| format!("{k:?}"));
-        Err(self.wrong(pin, words(&kind, found.1, found.2, found.3)))
+        let mut wrong = self.wrong(&pin, &like.words());
+        let only_slots = Shape {
+            entries: self.entries,
+            ..like
+        };
+        if let (true, KernelError::PinShape { expected, .. }) =
+            (only_slots.words() == self.words(), &mut wrong)
+            && BY_SLOT.contains(&self.name)
+            && like.entries > 1
+        {
+            let (asked, made_for) = (self.entries - 1, like.entries - 1);
+            *expected += &format!(" (kernel.max_slots is {asked}; with {made_for} it fits)");
+        }
+        Err(wrong)
     }
 
-    fn wrong(&self, pin: PathBuf, found: String) -> KernelError {
+    fn wrong(&self, pin: &Path, found: &str) -> KernelError {
         KernelError::PinShape {
-            pin,
-            found,
-            expected: words(&format!("{:?}", self.kind), self.key, self.value, self.entries),
+            pin: pin.to_owned(),
+            found: found.to_owned(),
+            expected: self.words(),
         }
+    }
+
+    fn words(&self) -> String {
+        let Shape {
+            kind,
+            key,
+            value,
+            entries,
+            flags,
+            ..
+        } = self;
+        format!(
+            "a {kind:?} map with key size {key}, value size {value}, max entries {entries}, flags {flags:#x}"
+        )
     }
 }
 
-fn words(kind: &str, key: u32, value: u32, entries: u32) -> String {
-    format!("a {kind} map with key size {key}, value size {value}, max entries {entries}")
+/// Checks every pin there is against what a start with so many slots expects; how many there are.
+pub(super) fn check_all(slots: u32, pin_dir: &Path) -> Result<usize, KernelError> {
+    let mut found = 0;
+    for shape in &shapes(slots) {
+        found += usize::from(shape.check(pin_dir)?);
+    }
+    Ok(found)
+}
+
+/// With how many slots the pinned maps were made. `None`: there are none.
+pub(super) fn slots(pin_dir: &Path) -> Result<Option<u32>, KernelError> {
+    let pin = pin_dir.join(ROOMS);
+    // What is expected of the others does not depend on it; of this one only the number is not known.
+    let any = mapped::<RoomEntry>(ROOMS, 0);
+    let found = open(&pin).map_err(|e| e.or_wrong(|what| any.wrong(&pin, &what)))?;
+    Ok(found.map(|map| map.max_entries()))
+}
+
+/// The map pinned there, if there is one.
+fn open(pin: &Path) -> Result<Option<MapInfo>, Unknown> {
+    match object::look(pin)? {
+        None => Ok(None),
+        Some(Object::Map) => MapInfo::from_pin(pin)
+            .map(Some)
+            .map_err(|e| Unknown::NoPin(format!("a map that cannot be looked at ({})", error::chain(&e)))),
+        Some(other) => Err(Unknown::NoPin(other.words())),
+    }
 }

@@ -5,8 +5,10 @@ use std::io;
 
 /// linux/bpf.h
 const BPF_PROG_QUERY: libc::c_int = 16;
-const BPF_TCX_INGRESS: u32 = 46;
-const BPF_TCX_EGRESS: u32 = 47;
+/// linux/bpf.h
+pub(super) const BPF_TCX_INGRESS: u32 = 46;
+/// linux/bpf.h
+pub(super) const BPF_TCX_EGRESS: u32 = 47;
 /// The kernel allows no more on one hook (BPF_MPROG_MAX).
 const MOST: usize = 64;
 

@@ -22,6 +22,8 @@ pub(crate) const TEST: &[Need] = &[
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
     ("promtool", "prometheus"),
+    ("mke2fs", "e2fsprogs"),
+    ("mount", "mount"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
@@ -85,7 +87,15 @@ mod tests {
     fn a_package_is_named_once_although_two_lists_need_it() {
         assert_eq!(
             missing(&[DEMO, TEST], |_| false),
-            ["ethtool", "iproute2", "prometheus", "tcpdump"]
+            [
+                "e2fsprogs",
+                "ethtool",
+                "iproute2",
+                "mount",
+                "prometheus",
+                "tcpdump",
+                "util-linux"
+            ]
         );
     }
 

@@ -3,7 +3,9 @@
 use super::{Attacher, Interface, Report, pin_path, program, remove};
 use crate::kernel::{
     error::{chain, errno},
-    load, tcx,
+    load,
+    object::{self, Link},
+    tcx,
 };
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
@@ -93,7 +95,11 @@ impl Attacher {
     fn tcx(&mut self, side: &Side, index: u32, name: &str) -> Result<bool, String> {
         let pin = pin_path(&self.pin_dir, &format!("link-{}", side.hook), index);
         let ours = load::tc(&mut self.ebpf, side.program).map_err(|e| e.to_string())?;
-        if pin.exists() {
+        let attach = match side.attach {
+            TcAttachType::Ingress => tcx::BPF_TCX_INGRESS,
+            _ => tcx::BPF_TCX_EGRESS,
+        };
+        if object::check_link(&pin, Link::tcx(index, attach))?.is_some() {
             if take_over(ours, &pin)? {
                 return Ok(true);
             }

@@ -6,6 +6,7 @@ use crate::{
     kernel::{
         error::{chain, errno},
         load,
+        object::{self, Link},
     },
 };
 use aya::programs::{
@@ -67,7 +68,11 @@ impl Attacher {
             XdpState::Native if attached.is_some() && attached == self.xdp_id() => return XdpState::Native,
             _ => {}
         }
-        if pin.exists() {
+        let pinned = match object::check_link(&pin, Link::xdp(index)) {
+            Ok(pinned) => pinned.is_some(),
+            Err(problem) => return XdpState::Impossible(problem),
+        };
+        if pinned {
             if self.policy == XdpPolicy::Off {
                 return self.let_go(&pin);
             }
