@@ -94,7 +94,6 @@ mod tests {
                 "mount",
                 "prometheus",
                 "tcpdump",
-                "util-linux"
             ]
         );
     }
