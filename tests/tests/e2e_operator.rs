@@ -73,6 +73,11 @@ fn release_all_with_the_agent_dead_lifts_every_cut_and_a_restarted_agent_honours
     stage.agent.text(&["release", "--all"]).unwrap();
     stage.wait_alpha_flows(true, SOON);
     let released = clock::now();
+    let audit = std::fs::read_to_string(stage.agent.state_dir().join("audit.jsonl")).unwrap();
+    let told = audit
+        .lines()
+        .filter(|l| l.contains(r#""action":"release_all""#) && l.contains(r#""agent":"away""#));
+    assert_eq!(told.count(), 1, "{audit}");
     stage.agent.run().unwrap();
     for room in [ALPHA, BETA] {
         stage.wait_state(room, "LIVEING", SOON);

@@ -23,6 +23,7 @@ mod status;
 mod text;
 mod token;
 mod topology;
+mod unattended;
 
 pub use args::{Cli, Command};
 pub use failure::{Code, Failure};
@@ -65,7 +66,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     if let Command::Bugtool { out: to } = &cli.command {
         return bugtool::bugtool(&cli.global, &config, out, to.as_deref());
     }
-    let paths = config.paths;
+    let (paths, audit) = (config.paths, config.audit);
     client::block_on(async {
         match &cli.command {
             Command::Run
@@ -84,12 +85,14 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
                 events::events(&paths, cli.global.json, room.as_ref(), *since, *follow).await
             }
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
-            Command::Release { room, reason, .. } => act::release(&paths, out, room.as_ref(), reason).await,
-            Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, out, *turn).await,
+            Command::Release { room, reason, .. } => {
+                act::release(&paths, &audit, out, room.as_ref(), reason).await
+            }
+            Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, &audit, out, *turn).await,
             Command::Maintenance { command } => maintenance::maintenance(&paths, out, command).await,
             Command::Kernel { command } => match command {
                 KernelCommand::Status => kernel::status(&paths, out).await,
-                KernelCommand::Detach => kernel::detach(&paths, out),
+                KernelCommand::Detach => kernel::detach(&paths, &audit, out),
             },
             Command::Topology { room } => topology::topology(&paths, out, room.as_ref()).await,
         }

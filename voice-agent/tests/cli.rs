@@ -210,6 +210,30 @@ fn the_kill_switch_without_agent_and_pins_is_a_file_that_a_later_start_honours()
     );
     assert_eq!(exit(&voice_agent(dir.path(), &["kill-switch", "off"])), 0);
     assert!(!file.exists());
+    let audit = std::fs::read_to_string(dir.path().join("state/audit.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = audit.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|l| (&l["action"], &l["uid"], &l["arguments"], &l["result"]["ok"]))
+        .collect();
+    let (action, uid, ok) = (
+        "kill_switch".into(),
+        nix::unistd::getuid().as_raw().into(),
+        true.into(),
+    );
+    let arguments = [true, false].map(|on| serde_json::json!({ "on": on, "agent": "away" }));
+    let expected: Vec<_> = arguments.iter().map(|a| (&action, &uid, a, &ok)).collect();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn an_audit_log_that_cannot_be_written_is_told_and_keeps_nothing_from_being_done() {
+    let dir = nowhere();
+    std::fs::create_dir_all(dir.path().join("state/audit.jsonl")).unwrap();
+    let on = voice_agent(dir.path(), &["kill-switch", "on"]);
+    assert_eq!(exit(&on), 0, "{}", stderr(&on));
+    assert!(stderr(&on).contains("not in the audit log "), "{}", stderr(&on));
+    assert!(dir.path().join("run/kill-switch").exists());
 }
 
 #[test]

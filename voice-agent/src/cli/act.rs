@@ -5,10 +5,11 @@ use super::{
     client::call,
     output::{Output, Tone},
     pinned, text,
+    unattended::Unattended,
 };
 use crate::{
     api::convert,
-    config::Paths,
+    config::{AuditConfig, Paths},
     kernel::pinned::Pinned,
     proto::admin::{
         ActResponse, BlockRequest, ReleaseAllRequest, ReleaseAllResponse, ReleaseRequest, ReleaseResult,
@@ -38,6 +39,7 @@ pub(super) async fn block(
 /// Lifts one cut (`room`), or all; through the pinned maps when the agent is away.
 pub(super) async fn release(
     paths: &Paths,
+    audit: &AuditConfig,
     out: Output,
     room: Option<&RoomId>,
     reason: &str,
@@ -49,7 +51,9 @@ pub(super) async fn release(
     match asked {
         Err(away) if away.agent_is_away() => {
             let maps = pinned::open(paths, &away)?;
-            let results = release_pinned(&maps, room)?;
+            let action = room.map_or("release_all", |_| "release");
+            let action = Unattended::new(audit, action).to(room).because(reason);
+            let results = action.ended(release_pinned(&maps, room))?;
             pinned::note(
                 &away,
                 "done in the pinned maps; the agent takes note when it is back",

@@ -5,10 +5,11 @@ use super::{
     client::call,
     output::{Output, Tone},
     pinned, text,
+    unattended::Unattended,
 };
 use crate::{
     api::convert,
-    config::Paths,
+    config::{AuditConfig, Paths},
     kernel::pinned::Pinned,
     lock::{AgentLock, LockError},
     proto::admin::{Interface, KernelRequest, KernelResponse, PassedByReason},
@@ -32,13 +33,14 @@ pub(super) async fn status(paths: &Paths, out: Output) -> Result<String, Failure
 
 /// Removes everything of this instance from the kernel, unless its agent runs. Holds the agent's own locks meanwhile, so
 /// that none starts in between; they tell of an agent also when its socket is gone.
-pub(super) fn detach(paths: &Paths, out: Output) -> Result<String, Failure> {
+pub(super) fn detach(paths: &Paths, audit: &AuditConfig, out: Output) -> Result<String, Failure> {
     let pinned = paths.pin_root().try_exists();
     if pinned.is_ok_and(|there| !there) {
         return out.print(&json!({ "removed": [] }), |_, _| removed(&[], paths));
     }
     let _lock = AgentLock::acquire(paths).map_err(locked)?;
-    let gone = Pinned::detach(&paths.pin_root()).map_err(|e| pinned::failure("detaching", &e))?;
+    let gone = Pinned::detach(&paths.pin_root()).map_err(|e| pinned::failure("detaching", &e));
+    let gone = Unattended::new(audit, "kernel_detach").ended(gone)?;
     out.print(&json!({ "removed": gone }), |_, _| removed(&gone, paths))
 }
 

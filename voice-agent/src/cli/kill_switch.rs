@@ -8,12 +8,14 @@ use super::{
     kill_file,
     output::{Output, Tone},
     pinned,
+    unattended::Unattended,
 };
 use crate::{
-    config::Paths,
+    config::{AuditConfig, Paths},
     proto::admin::{KernelRequest, KillSwitchRequest},
 };
 use serde::Serialize;
+use serde_json::json;
 
 /// How the switch stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,19 +36,27 @@ impl Switch {
 }
 
 /// Turns it, or tells how it is.
-pub(super) async fn kill_switch(paths: &Paths, out: Output, turn: Turn) -> Result<String, Failure> {
+pub(super) async fn kill_switch(
+    paths: &Paths,
+    audit: &AuditConfig,
+    out: Output,
+    turn: Turn,
+) -> Result<String, Failure> {
     let kernel = match turn {
-        Turn::On => turn_to(paths, true).await?,
-        Turn::Off => turn_to(paths, false).await?,
+        Turn::On => turn_to(paths, audit, true).await?,
+        Turn::Off => turn_to(paths, audit, false).await?,
         Turn::Status => look(paths).await?,
     };
     out.print(&Switch::new(kernel, kill_file::is_on(&paths.run)), say)
 }
 
-async fn turn_to(paths: &Paths, on: bool) -> Result<Option<bool>, Failure> {
+async fn turn_to(paths: &Paths, audit: &AuditConfig, on: bool) -> Result<Option<bool>, Failure> {
     match call!(paths, kill_switch(KillSwitchRequest { on })) {
         Ok(answer) => Ok(Some(answer.on)),
-        Err(away) if away.agent_is_away() => turn_pinned(paths, on, &away),
+        Err(away) if away.agent_is_away() => {
+            let action = Unattended::new(audit, "kill_switch").saying(json!({ "on": on }));
+            action.ended(turn_pinned(paths, on, &away))
+        }
         Err(failure) => Err(failure),
     }
 }

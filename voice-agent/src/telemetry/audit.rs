@@ -14,7 +14,9 @@ use file::Rotated;
 use line::Told;
 use std::{
     collections::VecDeque,
+    fs::DirBuilder,
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -133,11 +135,15 @@ impl Drop for Writer {
     }
 }
 
-/// Appends one line from a process that is not the agent, which is away. The file is not rotated by it.
+/// Appends one line from a process that is not the agent, which is away and may never have run: the directory is made as
+/// it would make it. The file is not rotated by it.
 ///
 /// # Errors
 /// The file cannot be opened or written.
 pub fn append(file: &Path, line: Line) -> io::Result<()> {
+    if let Some(dir) = file.parent() {
+        DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+    }
     let mut text = VecDeque::from([Told::Line(line).text()]);
     Rotated::new(file.into(), u64::MAX, 1).append(&mut text)
 }
