@@ -391,8 +391,7 @@ fn the_verifier_needs_few_instructions() {
         for (program, instructions) in counts {
             println!("{program}: {instructions}");
             assert!(
-                // About a millisecond of load for each thousand. `bench kernel` keeps the tighter goal of 50,000.
-                instructions < 60_000,
+                instructions < 50_000,
                 "{program}: {instructions} verified instructions"
             );
         }

@@ -77,8 +77,8 @@ where
     }
     let udp = packet::parse(frame)?;
     let local = match direction {
-        Direction::Ingress => udp.dst,
-        Direction::Egress => udp.src,
+        Direction::Ingress => udp.dst(),
+        Direction::Egress => udp.src(),
     };
     let (first, last) = tables.range();
     if local < first || local > last {

@@ -6,7 +6,7 @@ use crate::{Class, Direction, FlowKey, Frame, Owner, Reason, Room, SsrcKey, Tabl
 #[inline(always)]
 pub(crate) fn room<F, T>(
     frame: &F,
-    udp: &Udp,
+    udp: &Udp<'_>,
     direction: Direction,
     tables: &T,
 ) -> Result<(u32, Class, Room), Reason>
@@ -16,13 +16,7 @@ where
 {
     // Found again rather than kept: ports of one room do not pay for it.
     let (_, ip) = packet::ethernet(frame)?;
-    let (ip, udp) = (
-        any_of_these(ip),
-        &Udp {
-            payload: any_of_these(udp.payload),
-            ..*udp
-        },
-    );
+    let ip = packet::any_of_these(ip);
     let class = packet::class(frame, udp);
     let owner = flow(frame, ip, udp, direction).and_then(|key| tables.flow(&key));
     let owner = match owner {
@@ -36,26 +30,14 @@ where
     Ok((owner.slot, class, room))
 }
 
-/// Headers end before: 22 bytes of Ethernet, 40 of IPv6 and six extension headers of at most 2048.
-const MAX_OFFSET: u16 = 0x3fff;
-
-/// The same offset, as one that the verifier knows nothing about. It has come here on dozens of ways with another one
-/// each, and would follow every one of them to the end. A byte inside a word of the stack it does not follow.
-#[inline(always)]
-fn any_of_these(offset: usize) -> usize {
-    let [low, high, ..] = (offset as u16).to_le_bytes();
-    let hidden = core::hint::black_box([0_u8, low, high, 0]);
-    usize::from(u16::from_le_bytes([hidden[1], hidden[2]]) & MAX_OFFSET)
-}
-
 /// The flow: the local port and the remote end. `None` only for a frame that was not parsed before.
 #[inline(always)]
-fn flow<F: Frame + ?Sized>(frame: &F, start: usize, udp: &Udp, direction: Direction) -> Option<FlowKey> {
+fn flow<F: Frame + ?Sized>(frame: &F, start: usize, udp: &Udp<'_>, direction: Direction) -> Option<FlowKey> {
     let ingress = matches!(direction, Direction::Ingress);
     let (port, remote_port) = if ingress {
-        (udp.dst, udp.src)
+        (udp.dst(), udp.src())
     } else {
-        (udp.src, udp.dst)
+        (udp.src(), udp.dst())
     };
     let ip = frame.at::<20>(start)?;
     let remote = if ip[0] >> 4 == 4 {
@@ -81,14 +63,14 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 }
 
 #[inline(always)]
-fn by_ssrc<F, T>(frame: &F, udp: &Udp, direction: Direction, class: Class, tables: &T) -> Option<Owner>
+fn by_ssrc<F, T>(frame: &F, udp: &Udp<'_>, direction: Direction, class: Class, tables: &T) -> Option<Owner>
 where
     F: Frame + ?Sized,
     T: Tables,
 {
     let port = match direction {
-        Direction::Ingress => udp.dst,
-        Direction::Egress => udp.src,
+        Direction::Ingress => udp.dst(),
+        Direction::Egress => udp.src(),
     };
     let key = SsrcKey {
         ssrc: ssrc(frame, udp, class)?,
@@ -99,14 +81,14 @@ where
 
 /// Who sends: word 3 of an RTP header (RFC 3550, 5.1), word 2 of an RTCP packet (6.4); both are in clear under SRTP.
 #[inline(always)]
-pub fn ssrc<F: Frame + ?Sized>(frame: &F, udp: &Udp, class: Class) -> Option<u32> {
+pub fn ssrc<F: Frame + ?Sized>(frame: &F, udp: &Udp<'_>, class: Class) -> Option<u32> {
     let at = match class {
         Class::Rtp => 8,
         Class::Rtcp => 4,
         Class::Other => return None,
     };
     // Ethernet padding is not payload.
-    if usize::from(udp.len) < 8 + at + 4 {
+    if usize::from(udp.length()) < 8 + at + 4 {
         return None;
     }
     frame.at::<4>(udp.payload + at).copied().map(u32::from_be_bytes)

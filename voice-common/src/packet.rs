@@ -16,17 +16,32 @@ impl Frame for [u8] {
     }
 }
 
-/// A UDP datagram, or the first fragment of one.
+/// A UDP datagram, or the first fragment of one. Its header is read field by field, when one is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Udp {
-    /// Source port.
-    pub src: u16,
-    /// Destination port.
-    pub dst: u16,
-    /// Length of header and payload, by the header.
-    pub len: u16,
+pub struct Udp<'a> {
+    header: &'a [u8; 8],
     /// Where the payload starts in the frame.
     pub payload: usize,
+}
+
+impl Udp<'_> {
+    /// Source port.
+    #[inline(always)]
+    pub fn src(&self) -> u16 {
+        u16::from_be_bytes([self.header[0], self.header[1]])
+    }
+
+    /// Destination port.
+    #[inline(always)]
+    pub fn dst(&self) -> u16 {
+        u16::from_be_bytes([self.header[2], self.header[3]])
+    }
+
+    /// Length of header and payload, by the header.
+    #[inline(always)]
+    pub fn length(&self) -> u16 {
+        u16::from_be_bytes([self.header[4], self.header[5]])
+    }
 }
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -42,26 +57,67 @@ const EXT_AUTH: u8 = 51;
 
 /// Finds the UDP header of a frame.
 #[inline(always)]
-pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Udp, Reason> {
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Udp<'_>, Reason> {
+    match plain(frame) {
+        Some(found) => found,
+        None => wrapped(frame),
+    }
+}
+
+/// Nearly every frame: untagged IPv4 without options, long enough for a UDP header. One check and no search; what it
+/// finds is what [`wrapped`] would find. `None`: another kind of frame.
+#[inline(always)]
+fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Result<Udp<'_>, Reason>> {
+    const UDP: usize = 14 + 20;
+    let header = frame.at::<{ UDP + 8 }>(0)?;
+    if u16::from_be_bytes([header[12], header[13]]) != ETHERTYPE_IPV4 || header[14] != 0x45 {
+        return None;
+    }
+    if header[23] != PROTO_UDP {
+        return Some(Err(Reason::NotUdp));
+    }
+    if u16::from_ne_bytes([header[20], header[21]]) & 0x1fff_u16.to_be() != 0 {
+        return Some(Err(Reason::LaterFragment));
+    }
+    let header = header[UDP..].first_chunk()?;
+    Some(Ok(Udp {
+        header,
+        payload: UDP + 8,
+    }))
+}
+
+/// Any frame.
+#[inline(always)]
+fn wrapped<F: Frame + ?Sized>(frame: &F) -> Result<Udp<'_>, Reason> {
     let (ethertype, ip) = ethernet(frame)?;
     let at = match ethertype {
         ETHERTYPE_IPV4 => ipv4(frame, ip)?,
         ETHERTYPE_IPV6 => ipv6(frame, ip)?,
         _ => return Err(Reason::NotIp),
     };
-    let udp = frame.at::<8>(at).ok_or(Reason::Truncated)?;
+    let at = any_of_these(at);
     Ok(Udp {
-        src: u16::from_be_bytes([udp[0], udp[1]]),
-        dst: u16::from_be_bytes([udp[2], udp[3]]),
-        len: u16::from_be_bytes([udp[4], udp[5]]),
+        header: frame.at(at).ok_or(Reason::Truncated)?,
         payload: at + 8,
     })
 }
 
+/// Headers end before: 22 bytes of Ethernet, 40 of IPv6 and six extension headers of at most 2048.
+const MAX_OFFSET: u16 = 0x3fff;
+
+/// The same offset, as one that the verifier knows nothing about. It has come here on dozens of ways with another one
+/// each, and would follow every one of them to the end. A byte inside a word of the stack it does not follow.
+#[inline(always)]
+pub(crate) fn any_of_these(offset: usize) -> usize {
+    let [low, high, ..] = (offset as u16).to_le_bytes();
+    let hidden = core::hint::black_box([0_u8, low, high, 0]);
+    usize::from(u16::from_le_bytes([hidden[1], hidden[2]]) & MAX_OFFSET)
+}
+
 /// The class of a datagram's payload. `Other` when it has fewer than two bytes; Ethernet padding is not payload.
 #[inline(always)]
-pub fn class<F: Frame + ?Sized>(frame: &F, udp: &Udp) -> Class {
-    if udp.len < 10 {
+pub fn class<F: Frame + ?Sized>(frame: &F, udp: &Udp<'_>) -> Class {
+    if udp.length() < 10 {
         return Class::Other;
     }
     match frame.at::<2>(udp.payload) {

@@ -57,7 +57,15 @@ fn cargo(root: &Path, tools: &Path, target_dir: &Path) -> Result<Command> {
         .env("PATH", env::join_paths(path).context("PATH cannot be extended")?)
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            ["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"),
+            [
+                "-Clinker=bpf-linker",
+                "-Cdebuginfo=2",
+                "-Clink-arg=--btf",
+                // 32-bit registers (Linux 5.1), and one load for the bytes of a port: every kernel we run on takes both.
+                "-Ctarget-cpu=v3",
+                "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+            ]
+            .join("\x1f"),
         )
         .env_remove("RUSTC")
         .env_remove("RUSTC_WORKSPACE_WRAPPER");
