@@ -8,8 +8,8 @@ use crate::{
 use std::net::{IpAddr, SocketAddr};
 use voice_room::Mono;
 
-/// Added to the media port for the user's own port: one user for each port of the node.
-const PORT_OFFSET: u16 = 10_000;
+/// Taken from the media port for the user's own port: one user for each port of the node.
+pub(crate) const PORT_OFFSET: u16 = 10_000;
 
 /// The users of one room. They stop on drop.
 #[derive(Debug)]

@@ -4,13 +4,17 @@
 pub mod raw;
 
 use crate::{
+    callers::PORT_OFFSET,
     clock, evidence, metrics,
-    netns::Netns,
+    netns::{Netns, USER_IP},
     peer::{Connection, Identity},
     stage::{ALPHA, BETA, SOON, Stage},
 };
 use nix::unistd::Pid;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use voice_agent::proto::v1::{
     Accepted, EventResult, EventType, Flow, MediaHeartbeat, Refused, RoomEvent, ServedRoom,
     agent_message::Message as FromAgent, event_result::Result as Answer, peer_message::Message as ToAgent,
@@ -110,12 +114,13 @@ pub fn served(room: &str, ports: &[u32]) -> ServedRoom {
     }
 }
 
-/// A flow on a port of the node.
-pub fn flow(local_port: u32, remote: [u8; 4], remote_port: u32) -> Flow {
+/// The flow of the user whom [`crate::callers::Callers`] has for a port of the node.
+pub fn users_flow(port: u16) -> Flow {
+    let user: Ipv4Addr = USER_IP.parse().unwrap_or(Ipv4Addr::UNSPECIFIED);
     Flow {
-        local_port,
-        remote_address: remote.to_vec(),
-        remote_port,
+        local_port: port.into(),
+        remote_address: user.octets().to_vec(),
+        remote_port: (port - PORT_OFFSET).into(),
     }
 }
 
@@ -146,8 +151,13 @@ impl Before {
 
     /// By how much a counter rose.
     pub fn counted(&self, stage: &Stage, counter: &str) -> u64 {
-        let series = format!("voice_agent_{counter}_total");
-        let value = |page: &str| metrics::value(page, &series).unwrap_or_else(|| panic!("no {series}"));
+        self.rose(stage, &format!("{counter}_total"))
+    }
+
+    /// By how much a series rose. One that was not there before began at 0.
+    pub fn rose(&self, stage: &Stage, series: &str) -> u64 {
+        let series = format!("voice_agent_{series}");
+        let value = |page: &str| metrics::value(page, &series).unwrap_or(0);
         value(&page(stage)) - value(&self.page)
     }
 
