@@ -92,7 +92,13 @@ fn the_archive_tells_all_without_secrets_with_the_agent_alive_and_what_the_host_
     assert!(part(&alive, "audit.jsonl").contains("\"action\":\"block\""));
     assert!(part(&alive, "explain/alpha.json").contains("a test"));
     assert!(part(&alive, "metrics.txt").contains("voice_agent_trips_total"));
-    assert!(part(&alive, "pinned-maps.json").contains(ALPHA));
+    let pins: Value = serde_json::from_str(part(&alive, "pinned-maps.json")).unwrap();
+    let slots = pins["slots"].as_array().unwrap();
+    let slot = slots
+        .iter()
+        .find(|slot| slot["room"][0] == ALPHA)
+        .unwrap_or_else(|| panic!("{pins}"));
+    assert!(slot["binding"]["ports"][0].is_number(), "{slot}");
     assert!(part(&alive, "events.jsonl").contains("STUCK"));
     assert!(part(&alive, "kernel-facts.txt").contains("uname: Linux"));
 

@@ -58,8 +58,8 @@ pub struct PinnedSlot {
     pub shadow: bool,
     /// The generation that the CLI released.
     pub released: u32,
-    /// Its ports, those of its RTCP included.
-    pub ports: Vec<Port>,
+    /// Its ports, those of its RTCP included, and its flows and SSRCs on shared ports.
+    pub binding: Binding,
     /// Packets since binding.
     pub passed: u64,
     /// Packets since binding.
@@ -235,7 +235,7 @@ impl Pinned {
 
     /// Every slot that was used, for a person who looks for what is wrong.
     pub fn slots(&self) -> Result<Vec<PinnedSlot>, KernelError> {
-        let ports = self.ports();
+        let (ports, marks) = (self.ports(), self.marks()?);
         let mut rooms: BTreeMap<u32, (RoomId, Incarnation)> = BTreeMap::new();
         rooms.extend(
             self.rooms()?
@@ -249,15 +249,18 @@ impl Pinned {
                 continue;
             }
             let counts = drops::summary(&drops::counts(&self.counts, slot)?);
+            let generation = entry.generation;
+            let marks = marks.get(&Owner { slot, generation }).into_iter().flatten();
+            let ports = ports.get(&slot).cloned().unwrap_or_default();
             slots.push(PinnedSlot {
                 slot,
                 room: rooms.remove(&slot),
-                generation: entry.generation,
+                generation,
                 deadline: entry.deadline,
                 armed_at: entry.armed_at,
                 shadow: entry.mode == MODE_SHADOW,
                 released: entry.released,
-                ports: ports.get(&slot).cloned().unwrap_or_default(),
+                binding: shared::binding(ports, marks.copied()),
                 passed: counts.passed,
                 dropped: counts.dropped,
                 would_drop: counts.would_drop,
@@ -286,6 +289,11 @@ impl Pinned {
     /// The flows and SSRCs, by the use of a slot they are for.
     fn marks(&self) -> Result<BTreeMap<Owner, BTreeSet<Mark>>, KernelError> {
         self.marks.by_owner()
+    }
+
+    /// The ports that several rooms share.
+    pub fn shared_ports(&self) -> Vec<Port> {
+        self.ports().remove(&MUX).unwrap_or_default()
     }
 
     /// The bound ports, by slot; the shared ones under [`MUX`].

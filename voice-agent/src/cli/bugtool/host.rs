@@ -51,11 +51,16 @@ pub(super) fn tail(path: &Path, bytes: u64) -> Part {
     read().map_err(|e: std::io::Error| format!("{}: {e}", path.display()))
 }
 
-/// Every slot that was used, with its room, ports, verdict and packets; the control word; packets by hook and reason.
+/// Every slot that was used, with its room, ports, flows, SSRCs, verdict and packets; the shared ports; the control word; packets by hook and reason.
 pub(super) fn pinned(pin_dir: &Path) -> Part {
     let pins = Pinned::open(pin_dir).map_err(|e| e.to_string())?;
-    let dump =
-        || Ok::<_, crate::kernel::KernelError>(json!({ "status": pins.status()?, "slots": pins.slots()? }));
+    let dump = || {
+        let (status, slots) = (pins.status()?, pins.slots()?);
+        let shared = pins.shared_ports();
+        Ok::<_, crate::kernel::KernelError>(
+            json!({ "status": status, "slots": slots, "shared_ports": shared }),
+        )
+    };
     let dump = dump().map_err(|e| e.to_string())?;
     Ok(format!("{dump:#}\n").into_bytes())
 }
