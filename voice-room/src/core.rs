@@ -5,6 +5,7 @@
 mod cap;
 mod change;
 mod clients;
+mod counts;
 mod guard;
 mod heartbeat;
 mod judge;
@@ -42,6 +43,7 @@ pub struct Core {
     epoch: Epoch,
     rules: Rules,
     rooms: BTreeMap<RoomId, Room>,
+    counts: counts::Counts,
     isolations: BTreeMap<RoomId, Isolated>,
     sources: BTreeMap<SourceId, Source>,
     claims: ports::Claims,
@@ -87,6 +89,7 @@ impl Core {
             epoch,
             rules,
             rooms: BTreeMap::new(),
+            counts: counts::Counts::default(),
             isolations: BTreeMap::new(),
             sources: BTreeMap::new(),
             claims: ports::Claims::new(),
@@ -100,6 +103,7 @@ impl Core {
             commands: VecDeque::new(),
         };
         core.restore(now, found);
+        core.counts = core.recount();
         core
     }
 
@@ -134,6 +138,11 @@ impl Core {
     pub fn tick(&mut self, now: Now) {
         self.notice_gap(now);
         self.last_tick = now.mono;
+        debug_assert_eq!(
+            self.counts,
+            self.recount(),
+            "a change of a room that was not counted"
+        );
         self.end_isolations(now);
         self.end_maintenance(now);
         self.retry(now);
@@ -209,7 +218,7 @@ impl Core {
     }
 
     fn live(&self) -> u32 {
-        u32::try_from(self.rooms.values().filter(|r| r.is_judged()).count()).unwrap_or(u32::MAX)
+        self.counts.live
     }
 
     /// Forgets what has served: silent clients, destroyed rooms, lost sources.

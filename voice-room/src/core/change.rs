@@ -2,6 +2,7 @@
 
 use super::{
     Core,
+    counts::Counts,
     room::{Pending, Room},
 };
 use crate::{
@@ -101,6 +102,7 @@ impl Core {
         if !crate::state::allows(old_state, event, to) {
             return None;
         }
+        let counted = Counts::of(Some(room));
         self.ops += 1;
         let op_id = cause
             .op_id
@@ -135,6 +137,7 @@ impl Core {
             event,
             isolation: cause.isolation.clone(),
         };
+        self.counts.change(counted, Counts::of(Some(room)));
         room.progress = (now.mono, Progress::Entry);
         room.watch = super::room::Watch::default();
         if to == State::Liveing {
@@ -150,12 +153,14 @@ impl Core {
             return;
         };
         let first = room.unstored.is_empty();
+        let counted = Counts::of(Some(room));
         let replies = reply.into_iter().collect();
         room.unstored.push_back(Pending {
             change: change.clone(),
             replies,
             retry_at: None,
         });
+        self.counts.change(counted, Counts::of(Some(room)));
         if first {
             self.out(Command::Commit(change));
         }

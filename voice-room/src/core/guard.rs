@@ -126,9 +126,8 @@ impl Core {
     /// Announced rooms are bounded too, and so are those whose end waits for the store: twice the quota.
     pub(super) fn has_room_for_another(&self) -> Result<(), Rejected> {
         let bound = self.rules.quota.saturating_mul(2);
-        let counts = |r: &&Room| r.state().is_some() || !r.unstored.is_empty();
-        let held = self.rooms.values().filter(counts).count();
-        if held >= usize::try_from(bound).unwrap_or(usize::MAX) {
+        let held = self.counts.held;
+        if held >= bound {
             return Err(Rejected::Limit(format!(
                 "{held} rooms are announced, live or wait for the store on this node, the most is {bound}"
             )));

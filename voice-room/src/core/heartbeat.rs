@@ -105,7 +105,6 @@ impl Core {
         if watch.warned || watch.held.is_some() || watch.would_trip {
             self.record(now, id, What::Recovered);
         }
-        // The quota is asked last and of these only: it counts all rooms.
         let may_start = || self.not_isolated(now, id).is_ok() && self.has_quota().is_ok();
         if created && !self.waits_full(id) && may_start() {
             let cause = Cause::by(Actor::Source(source.clone()), "its media server serves it");

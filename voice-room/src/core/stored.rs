@@ -2,6 +2,7 @@
 
 use super::{
     Core, Isolated,
+    counts::Counts,
     request::accepted,
     room::{Pending, Room},
     trip::stored_detail,
@@ -50,9 +51,11 @@ impl Core {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
+        let counted = Counts::of(Some(room));
         let Some(done) = room.unstored.pop_front() else {
             return;
         };
+        self.counts.change(counted, Counts::of(Some(room)));
         let next = room.unstored.front().map(|p| p.change.clone());
         let answer = accepted(&done.change.record);
         room.remember(done.change.record.op_id.clone(), answer.clone());
@@ -184,6 +187,7 @@ impl Core {
         let Some(room) = self.rooms.get_mut(id).filter(|r| r.trip.is_none()) else {
             return;
         };
+        let counted = Counts::of(Some(room));
         let ports = current.ports.clone();
         let (state, since) = (current.state, current.since);
         if current.incarnation == room.record.incarnation && state != State::Destroyed {
@@ -202,6 +206,7 @@ impl Core {
                 self.reclaim(now, id, &ports.into());
             }
         }
+        self.counts.change(counted, Counts::of(self.rooms.get(id)));
         if state == State::Expired && !self.isolations.contains_key(id) {
             let left = self.rules.isolation.saturating_sub(now.wall.since(since));
             let isolated = Isolated {
@@ -222,8 +227,10 @@ impl Core {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
+        let counted = Counts::of(Some(room));
         let n = n.min(room.unstored.len());
         let refused: Vec<Pending> = room.unstored.drain(..n).collect();
+        self.counts.change(counted, Counts::of(Some(room)));
         let forgotten = refused.iter().any(|p| ends_trip(p.change.event.event_type));
         let lost_trip = refused.iter().any(|p| self.trip_is(id, &p.change.record.op_id));
         self.refuse_pending(refused, reason);
