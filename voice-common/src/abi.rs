@@ -20,7 +20,7 @@ pub const MAX_SLOTS: u32 = 65_536;
 
 /// Entries of `CONTROL`.
 pub const CONTROL_WORDS: u32 = 8;
-/// `CONTROL[KILL_SWITCH]`: anything but 0 lets every packet pass, unparsed.
+/// `CONTROL[KILL_SWITCH]`: anything but 0 lets every packet pass. Read before every drop.
 pub const KILL_SWITCH: u32 = 0;
 
 /// [`RoomEntry::mode`]: drop until the deadline.

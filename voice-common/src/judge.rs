@@ -72,9 +72,6 @@ where
     F: Frame + ?Sized,
     T: Tables,
 {
-    if tables.kill_switch() {
-        return Err(Reason::KillSwitch);
-    }
     let udp = packet::parse(frame)?;
     let local = match direction {
         Direction::Ingress => udp.dst(),
@@ -94,10 +91,15 @@ where
         None if slot == MUX => mux::room(frame, &udp, direction, tables)?,
         None => return Err(Reason::NoSlot),
     };
+    let verdict = verdict(&room, || tables.is_over(slot, room.deadline));
+    // Last, and before every drop: what passes anyway need not pay for the switch.
+    if !matches!(verdict, Verdict::Pass) && tables.kill_switch() {
+        return Err(Reason::KillSwitch);
+    }
     Ok(Bound {
         slot,
         class,
-        verdict: verdict(&room, || tables.is_over(slot, room.deadline)),
+        verdict,
         room,
     })
 }

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Reason {
-    /// The kill switch is on; the packet was not parsed.
+    /// It would have been dropped (or counted as such), but the kill switch is on.
     KillSwitch = 0,
     /// The frame ends inside a header.
     Truncated = 1,
