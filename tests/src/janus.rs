@@ -4,8 +4,13 @@ pub mod blockade;
 
 use crate::{agent::Settings, bpffs::Scratch, netns, netns::Netns, sweep};
 use anyhow::Context;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -73,6 +78,13 @@ impl JanusLab {
         let lines: Vec<&str> = log.lines().collect();
         let end = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
         format!("janus said:\n{}", end.join("\n"))
+    }
+
+    /// Sends a signal to Janus itself: stopped, it answers nothing and mixes nothing, and its sockets stay open.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let state: Value = serde_json::from_reader(File::open(self.work.path().join("state.json"))?)?;
+        let pid = state["procs"]["janus"][0].as_i64().context("janus has no pid")?;
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// Its scratch directory.

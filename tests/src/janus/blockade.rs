@@ -1,7 +1,7 @@
 //! Stands between the agent and Janus' admin socket and can hold everything back, as a hung admin thread does: connections
-//! are taken, questions read, and nothing is answered.
+//! are taken, questions read, and nothing is answered. It can also answer itself, with what no sound Janus says.
 
-use crate::rtp::Task;
+use crate::rtp::{Task, lock};
 use anyhow::Context;
 use nix::{
     errno::Errno,
@@ -13,11 +13,12 @@ use nix::{
         time::{TimeVal, TimeValLike},
     },
 };
+use serde_json::Value;
 use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -28,10 +29,24 @@ use std::{
 const PACKET: usize = 1 << 20;
 const PAUSE: i64 = 50;
 
+/// An answer that is none. `{}` in it stands for the question's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nonsense {
+    /// This packet, whatever was asked.
+    Packet(&'static str),
+    /// A packet of so many bytes.
+    Long(usize),
+    /// A session with a handle, which nothing is told about.
+    Refused,
+    /// The connection ends.
+    Close,
+}
+
 /// The proxy. Ends on drop.
 #[derive(Debug)]
 pub struct Blockade {
     blocked: Arc<AtomicBool>,
+    nonsense: Arc<Mutex<Option<Nonsense>>>,
     _task: Task,
 }
 
@@ -43,24 +58,59 @@ impl Blockade {
             .with_context(|| format!("listen at {}", front.display()))?;
         listen(&listener, Backlog::new(8)?)?;
         let blocked = Arc::new(AtomicBool::new(false));
-        let (flag, real) = (blocked.clone(), real.to_owned());
+        let nonsense: Arc<Mutex<Option<Nonsense>>> = Arc::default();
+        let (flag, said, real) = (blocked.clone(), nonsense.clone(), real.to_owned());
         let task = Task::start(move |stop| {
-            let (real, flag) = (&real, &flag);
+            let (real, flag, said) = (&real, &flag, &said);
             thread::scope(|scope| {
                 while !stop.load(Ordering::Relaxed) {
                     if let Some(client) = taken(&listener) {
-                        scope.spawn(move || forward(&client_of(client), real, flag, stop));
+                        scope.spawn(move || forward(&client_of(client), real, (flag, said), stop));
                     }
                 }
             });
         });
-        Ok(Blockade { blocked, _task: task })
+        Ok(Blockade {
+            blocked,
+            nonsense,
+            _task: task,
+        })
     }
 
     /// From now on nothing is answered, or all is again.
     pub fn block(&self, on: bool) {
         self.blocked.store(on, Ordering::Relaxed);
     }
+
+    /// From now on questions are answered like this, or by Janus again.
+    pub fn talk(&self, nonsense: Option<Nonsense>) {
+        *lock(&self.nonsense) = nonsense;
+    }
+}
+
+impl Nonsense {
+    /// What is answered; `None`: nothing, and the connection ends.
+    fn answer(self, question: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+        let question: Value = serde_json::from_slice(question)?;
+        let transaction = question["transaction"].as_str().unwrap_or_default();
+        let of = |template: &str| template.replace("{}", transaction).into_bytes();
+        Ok(match self {
+            Nonsense::Packet(template) => Some(of(template)),
+            Nonsense::Long(bytes) => Some(vec![b'x'; bytes]),
+            Nonsense::Close => None,
+            Nonsense::Refused => Some(match question["janus"].as_str() {
+                Some("list_sessions") => of(r#"{"janus":"success","transaction":"{}","sessions":[1]}"#),
+                Some("list_handles") => of(r#"{"janus":"success","transaction":"{}","handles":[2]}"#),
+                _ => of(r#"{"janus":"error","transaction":"{}","error":{"code":490,"reason":"not today"}}"#),
+            }),
+        })
+    }
+}
+
+fn connected(real: &Path) -> anyhow::Result<OwnedFd> {
+    let server = seqpacket()?;
+    connect(server.as_raw_fd(), &UnixAddr::new(real)?)?;
+    Ok(server)
 }
 
 fn seqpacket() -> anyhow::Result<OwnedFd> {
@@ -89,21 +139,40 @@ fn client_of(fd: i32) -> OwnedFd {
 }
 
 /// Question by question: the admin protocol answers each before the next is asked. Ends with either side.
-fn forward(client: &OwnedFd, real: &Path, blocked: &AtomicBool, stop: &AtomicBool) {
+fn forward(
+    client: &OwnedFd,
+    real: &Path,
+    (blocked, nonsense): (&AtomicBool, &Mutex<Option<Nonsense>>),
+    stop: &AtomicBool,
+) {
     let held = || blocked.load(Ordering::Relaxed);
     let run = || -> anyhow::Result<()> {
-        let server = seqpacket()?;
-        connect(server.as_raw_fd(), &UnixAddr::new(real)?)?;
+        // Connected when it is needed: a stopped Janus takes no connection once its backlog is full.
+        let mut janus: Option<OwnedFd> = None;
         impatient(client)?;
+        setsockopt(client, sockopt::SndBufForce, &(PACKET * 4))?;
         while let Some(question) = packet(client, stop)? {
             while held() && !stop.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(20));
             }
+            let said = *lock(nonsense);
+            if let Some(said) = said {
+                let Some(answer) = said.answer(&question)? else {
+                    break;
+                };
+                send(client.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL)?;
+                continue;
+            }
+            let server = match janus.take() {
+                Some(server) => server,
+                None => connected(real)?,
+            };
             send(server.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL)?;
             let Some(answer) = packet(&server, stop)? else {
                 break;
             };
             send(client.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL)?;
+            janus = Some(server);
         }
         Ok(())
     };

@@ -1,6 +1,6 @@
 //! The state directory, and the databases in it. They are opened only when no agent has them.
 
-use super::Finding;
+use super::{Finding, as_agent::as_agent};
 use crate::{
     config::{AuditConfig, Config},
     lock::{AgentLock, LockError},
@@ -26,10 +26,7 @@ pub(super) async fn check(config: &Config, agent: Option<&StatusResponse>) -> Ve
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
-    let mut found = vec![
-        directory(state, there, access(there, AccessFlags::W_OK)),
-        free(there),
-    ];
+    let mut found = vec![directory(state, there, usable(there)), free(there)];
     found.push(if let Some(agent) = agent {
         unstored(agent.rooms.unwrap_or_default().unstored_changes)
     } else if there == state {
@@ -44,6 +41,11 @@ pub(super) async fn check(config: &Config, agent: Option<&StatusResponse>) -> Ve
     );
     found.push(audit(&config.audit, state, agent));
     found
+}
+
+/// Whether the agent could write there, of which root alone is no proof: it gives up CAP_DAC_OVERRIDE.
+fn usable(path: &Path) -> nix::Result<()> {
+    as_agent(|| access(path, AccessFlags::R_OK | AccessFlags::W_OK))
 }
 
 /// The store of a live agent, by what it has not taken yet. A few are on their way at any moment.
@@ -90,7 +92,7 @@ fn audit(config: &AuditConfig, state: &Path, agent: Option<&StatusResponse>) -> 
     } else {
         file.parent()
     };
-    match there.map_or(Ok(()), |there| access(there, AccessFlags::W_OK)) {
+    match there.map_or(Ok(()), usable) {
         // The agent makes its state directory, which is judged above, and no other.
         Err(nix::Error::ENOENT) if file.parent() == Some(state) => {
             Finding::ok(check, "not there yet; the agent makes it")

@@ -103,6 +103,8 @@ pub struct Admin {
     counters: Arc<Counters>,
     socket: Option<UnixStream>,
     transaction: u64,
+    /// Packets that answered no question of ours since the last that did.
+    strays: u32,
     buffer: Vec<u8>,
     backoff: Duration,
     not_before: Option<Instant>,
@@ -117,6 +119,7 @@ impl Admin {
             counters,
             socket: None,
             transaction: 0,
+            strays: 0,
             buffer: vec![0; ANSWER_BOUND],
             backoff: BACKOFF_MIN,
             not_before: None,
@@ -132,6 +135,11 @@ impl Admin {
             Err(_) => self.failed(),
         }
         answer
+    }
+
+    /// Packets that came in place of an answer to the last question. A Janus that sends them is there.
+    pub(super) fn strays(&self) -> u32 {
+        self.strays
     }
 
     /// Asks something harmless: whether Janus answers and takes the secret.
@@ -165,9 +173,12 @@ impl Admin {
         if self.socket.is_none() {
             self.socket = Some(self.connect()?);
         }
+        self.strays = 0;
         let exchange = self.exchange(question, &packet, &transaction);
-        let answer = timeout_at(deadline, exchange).await;
-        let answer = answer.map_err(|_| AdminError::Deadline { question })??;
+        let answer = match timeout_at(deadline, exchange).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(self.too_late(question)),
+        };
         match (answer.janus.as_str(), answer.error) {
             ("error", Some(AnswerError { code, reason })) => Err(AdminError::Refused {
                 question,
@@ -181,6 +192,20 @@ impl Admin {
             (other, _) => {
                 let problem = format!("janus is {other:?}, not \"success\" or \"error\"");
                 Err(AdminError::Garbage { question, problem })
+            }
+        }
+    }
+
+    /// Nothing at all is silence; answers to something else are answers that we do not understand.
+    fn too_late(&self, question: &'static str) -> AdminError {
+        match self.strays {
+            0 => AdminError::Deadline { question },
+            n => {
+                let problem = format!(
+                    "{n} answers of other transactions within {} ms",
+                    DEADLINE.as_millis()
+                );
+                AdminError::Garbage { question, problem }
             }
         }
     }
@@ -242,6 +267,7 @@ impl Admin {
             if answer.transaction.as_deref() == Some(transaction) {
                 return Ok(answer);
             }
+            self.strays = self.strays.saturating_add(1);
             count(&self.counters.stray_answers);
         }
     }

@@ -1,0 +1,205 @@
+//! The whole agent on a Janus that answers nonsense, or takes connections and ends them: what it was told before stays true,
+//! nobody is cut for what only we do not understand, and silence is judged as silence.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they fail")]
+
+use nix::sys::signal::Signal;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
+use voice_tests::{
+    agent::{Agent, Settings, settings::Times},
+    clock, evidence,
+    janus::{
+        JanusLab,
+        blockade::{Blockade, Nonsense},
+    },
+    metrics,
+    stage::SOON,
+    tap::Taps,
+};
+
+/// The stuck time leaves room for the longest wait of the agent before it asks again (2 s), twice over.
+const TIMES: Times = Times {
+    heartbeat: Duration::from_millis(500),
+    stuck_after: Duration::from_secs(6),
+    isolation: Duration::from_secs(4),
+    witness_window: Duration::from_millis(2500),
+};
+/// Longer than a room may be without progress.
+const LASTS: Duration = Duration::from_millis(8500);
+/// Far longer than any test: Janus ends no session meanwhile.
+const SESSION: Duration = Duration::from_mins(10);
+const ROOMS: [&str; 2] = ["1001", "1002"];
+const ADDRESS: &str = "127.0.0.1:7401";
+
+/// Two live rooms, and a proxy before the admin socket. Dropped in this order.
+struct Scene {
+    taps: Taps,
+    agent: Agent,
+    proxy: Blockade,
+    lab: JanusLab,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let lab = JanusLab::up(2, 2, SESSION).unwrap();
+        let taps = Taps::start(&lab.node().unwrap(), &lab.users().unwrap()).unwrap();
+        let front = lab.work().join("front.sock");
+        let proxy = Blockade::start(&lab.admin_socket(), &front).unwrap();
+        let settings = lab
+            .settings(Settings::new(TIMES))
+            .set("janus.admin_socket", &format!("\"{}\"", front.display()));
+        let agent = Agent::start(&lab.node().unwrap(), &settings).unwrap();
+        let scene = Scene {
+            taps,
+            agent,
+            proxy,
+            lab,
+        };
+        for room in ROOMS {
+            clock::wait_for("it is live", SOON * 2, || scene.agent.state(room) == "LIVEING");
+        }
+        scene
+    }
+
+    /// A counter of the agent's metrics.
+    fn counter(&self, series: &str) -> u64 {
+        let page = metrics::page(&self.lab.node().unwrap(), "/metrics").unwrap();
+        metrics::value(&page, series).unwrap_or_else(|| panic!("no {series}"))
+    }
+
+    fn assert_live(&self) {
+        for room in ROOMS {
+            assert_eq!(self.agent.state(room), "LIVEING", "{room}");
+            assert_eq!(evidence::entries(&self.agent, room, "trip").len(), 0, "{room}");
+        }
+    }
+
+    /// While this is answered longer than the stuck time, no room is cut, and it is counted.
+    fn assert_held_while(&self, nonsense: Nonsense) {
+        let failed = self.counter("voice_agent_janus_listings_failed_total");
+        self.proxy.talk(Some(nonsense));
+        let end = clock::now() + LASTS;
+        while clock::now() < end {
+            self.assert_live();
+            thread::sleep(Duration::from_millis(200));
+        }
+        let now = self.counter("voice_agent_janus_listings_failed_total");
+        assert!(now > failed, "{nonsense:?} was not counted");
+    }
+
+    /// Every packet of every room arrived.
+    fn assert_lost_nothing(&self) {
+        for room in ROOMS {
+            let ports = self.lab.ports(room).unwrap();
+            self.lab.verb(&["stop-media", room]).unwrap();
+            assert!(self.taps.wait_quiet(&ports, SOON), "ffmpeg did not end");
+            assert_eq!(self.taps.delivered(&ports), self.taps.sent(&ports), "{room}");
+            assert!(self.taps.sent(&ports) > 100, "{room}");
+        }
+    }
+}
+
+/// Janus mixes nothing, so that no RTP leaves: only that it answers keeps the rooms. At last it answers nothing.
+fn only_answers_keep_the_rooms(answers: &[Nonsense], silence: Nonsense) {
+    let scene = Scene::new();
+    let ports = ROOMS.map(|room| scene.lab.ports(room).unwrap());
+    scene.lab.signal(Signal::SIGSTOP).unwrap();
+    for nonsense in answers {
+        scene.assert_held_while(*nonsense);
+    }
+    for ports in &ports {
+        assert!(scene.taps.sent(ports) > 100);
+    }
+    scene.proxy.talk(Some(silence));
+    clock::wait_for("silence is judged", TIMES.stuck_after + SOON * 2, || {
+        ROOMS.iter().any(|room| scene.agent.state(room) == "EXPIRED")
+    });
+    scene.lab.signal(Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn no_room_is_cut_for_answers_that_are_not_understood_but_for_connections_that_only_end() {
+    only_answers_keep_the_rooms(
+        &[
+            Nonsense::Packet("\u{0}\u{1}no JSON"),
+            Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sess"#),
+            Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sessions":"all of them"}"#),
+        ],
+        Nonsense::Close,
+    );
+}
+
+#[test]
+fn no_room_is_cut_for_answers_too_long_to_others_or_refused() {
+    only_answers_keep_the_rooms(
+        &[
+            Nonsense::Long((1 << 20) + 1),
+            Nonsense::Packet(r#"{"janus":"success","transaction":"of somebody else","sessions":[]}"#),
+            Nonsense::Refused,
+        ],
+        Nonsense::Close,
+    );
+}
+
+/// One HTTP request; the status line of the answer.
+fn ask(lab: &JanusLab, request: Vec<u8>) -> String {
+    let exchange = move || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(ADDRESS)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        // The agent may refuse before it has read all of it.
+        let _ = stream.write_all(&request);
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        Ok(String::from_utf8_lossy(&said)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned())
+    };
+    lab.node().unwrap().run(exchange).unwrap().unwrap()
+}
+
+fn post(length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn while_janus_talks_nonsense_and_its_events_are_garbage_rooms_that_carry_media_lose_no_packet() {
+    let scene = Scene::new();
+    let refused = scene.counter("voice_agent_janus_bad_requests_total");
+    scene.proxy.talk(Some(Nonsense::Packet("[]")));
+    let requests = [
+        ("400", post(5, b"{\"a\":")),
+        ("400", post(3, b"[]]")),
+        ("400", post(9, br#"{"type":1"#)),
+        ("400", post(24, br#"{"type":64,"event":null}"#)),
+        ("413", post((1 << 20) + 1, &vec![b' '; (1 << 20) + 1])),
+        ("408", post(100, b"{")),
+        (
+            "405",
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+        ),
+    ];
+    let mut counted = 0;
+    for (status, request) in requests {
+        let said = ask(&scene.lab, request.clone());
+        let text: String = String::from_utf8_lossy(&request).chars().take(200).collect();
+        assert!(said.contains(status), "{text}: {said:?}");
+        counted += 1;
+        scene.assert_live();
+    }
+    let now = scene.counter("voice_agent_janus_bad_requests_total");
+    assert!(now >= refused + counted, "{now} after {refused}");
+    scene.assert_held_while(Nonsense::Close);
+    scene.proxy.talk(None);
+    clock::wait_for("listings are answered again", SOON, || {
+        scene.agent.log().contains("listing answered again")
+    });
+    scene.assert_live();
+    scene.assert_lost_nothing();
+}
