@@ -16,10 +16,9 @@ use voice_tests::{
 fn finding(stage: &Stage, check: &str) -> (String, String) {
     let out = stage.agent.cli(&["doctor", "--json"]).unwrap();
     let report: Value = serde_json::from_slice(&out.stdout).unwrap();
-    let checks = report["checks"].as_array().into_iter().flatten();
+    let mut checks = report["checks"].as_array().into_iter().flatten();
     let found = checks
-        .filter(|c| c["check"] == check)
-        .next_back()
+        .rfind(|c| c["check"] == check)
         .unwrap_or_else(|| panic!("{report:#}"));
     (
         found["level"].as_str().unwrap().into(),
