@@ -13,9 +13,10 @@ use crate::{
     session::{Sessions, connections, outgoing::Drain, peer::PeerInfo, stream},
     telemetry::Counter,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,9 @@ use voice_room::RoomId;
 const MAX_MESSAGE: usize = 1 << 20;
 /// Calls open at a time on one connection.
 const MAX_CALLS: u32 = 1024;
+/// Questions of admission before the driver at a time, of all connections together; others wait. They share its queue with
+/// heartbeats, which a flood of them must not delay.
+pub(super) const MAX_QUESTIONS: usize = 64;
 /// How long a shutdown waits for peers to read their Goodbye.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -56,11 +60,7 @@ pub(super) async fn serve(
     let tasks = sessions.0.tasks.clone();
     let (ping_every, pong_within) = (sessions.0.ping_every, sessions.0.pong_within);
     let max_peers = sessions.0.limits.peers;
-    let service = Service {
-        sessions,
-        handle,
-        stop: stop.clone(),
-    };
+    let service = Service::new(sessions, handle, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<SessionService>().await;
     reporter.set_serving::<AdmissionService>().await;
@@ -91,10 +91,23 @@ pub(super) async fn serve(
 }
 
 #[derive(Debug, Clone)]
-struct Service {
+pub(super) struct Service {
     sessions: Sessions,
     handle: Handle,
     stop: CancellationToken,
+    questions: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(super) fn new(sessions: Sessions, handle: Handle, stop: CancellationToken) -> Service {
+        let questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        Service {
+            sessions,
+            handle,
+            stop,
+            questions,
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -119,6 +132,8 @@ impl Admission for Service {
             Counter::SessionMalformed.count();
             Status::invalid_argument(e.to_string())
         })?;
+        // Never closed; without a permit the answer is as good.
+        let _permit = self.questions.acquire().await.ok();
         let answer = self.handle.check_join(room).await.map_err(stream::stopping)?;
         let (reason, retry_after_ms) = match &answer.refused {
             None => (String::new(), 0),

@@ -1,6 +1,7 @@
 //! The whole service over loopback TCP, with the tests playing the driver. What is only about time runs without TCP, on
 //! a paused clock (`quiet`).
 
+mod admission;
 mod flood;
 mod limits;
 mod pushes;
