@@ -119,6 +119,8 @@ impl Core {
             |r: &&mut Room| r.is_judged() && r.record.source.as_ref().is_none_or(|s| s == source);
         for room in self.rooms.values_mut().filter(may_be_its) {
             room.progress = (now.mono, Progress::MediaRefused);
+            // What was refused may have told of the host, too.
+            room.host_seen = room.host_seen.map(|_| now.mono);
         }
     }
 

@@ -296,6 +296,22 @@ fn a_room_in_which_the_host_is_silent_for_30_s_closes_only_while_its_heartbeats_
 }
 
 #[test]
+fn a_host_is_not_gone_because_what_its_media_server_says_cannot_be_read() {
+    let mut w = World::live(Rules::default(), &["r"]);
+    w.client_says(gateway(), "r", "h", ClientAct::Join, true).unwrap();
+    w.omit("r");
+    for _ in 0..20 {
+        w.pass(5);
+        w.feed(voice_room::Input::HeartbeatRefused(source("sfu")));
+    }
+    assert_eq!(w.state("r"), Some(State::Liveing));
+    w.pass(11);
+    w.serve("r", "sfu", &[50_000]);
+    w.pass(25);
+    assert_eq!(w.state("r"), Some(State::GraceClosing));
+}
+
+#[test]
 fn the_host_of_a_released_room_gets_its_30_s_anew() {
     let mut w = World::live(Rules::default(), &["r"]);
     w.client_says(gateway(), "r", "h", ClientAct::Join, true).unwrap();
