@@ -100,7 +100,11 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    // A trip waits for nothing that is in the queue.
+                    self.execute().await;
+                }
                 Some(result) = results.recv() => self.take(result),
                 ready = drops.readable() => {
                     self.first_drops();

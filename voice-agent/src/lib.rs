@@ -10,6 +10,7 @@ pub mod driver;
 pub mod kernel;
 pub mod lock;
 pub mod media;
+mod memory;
 pub mod privileges;
 pub mod registry;
 pub mod session;

@@ -119,7 +119,7 @@ impl Core {
             Input::Sockets(open) => self.sockets(now.mono, &open),
             Input::Step(result) => self.step(now, result),
             Input::Stored { room, op_id, result } => self.stored(now, &room, &op_id, result),
-            Input::Acked { room, peer, version } => self.acked(now, &room, peer, version),
+            Input::Acked { room, peer, version } => self.acked(&room, peer, version),
             Input::FirstDrop {
                 room,
                 deadline,
@@ -146,6 +146,7 @@ impl Core {
         self.end_isolations(now);
         self.end_maintenance(now);
         self.retry(now);
+        self.record_acked(now);
         self.watch_hosts(now);
         self.judge(now);
         if now.mono.since(self.last_sweep) >= self.rules.heartbeat {

@@ -244,10 +244,10 @@ pub enum What {
         /// A detail, or what went wrong.
         result: Result<String, String>,
     },
-    /// A session took note of STATE_EXPIRED.
+    /// Sessions took note of STATE_EXPIRED, since the last tick.
     Acked {
         /// Who.
-        peer: PeerId,
+        peers: Vec<PeerId>,
     },
     /// The kernel dropped the first packet.
     FirstDrop {

@@ -1,7 +1,11 @@
 //! Carries out the core's commands, in order. What can fail answers with an input; nothing fails in silence.
 
 use super::{Driver, clock::now};
-use crate::{store::StoreError, telemetry::counters};
+use crate::{
+    kernel::{self, KernelError},
+    store::StoreError,
+    telemetry::counters,
+};
 use futures::future::join_all;
 use std::time::Duration;
 use voice_room::{
@@ -13,6 +17,20 @@ use voice_room::{
 /// How long arming waits for the journal. Longer would let a slow disk delay the cut; the intent follows then.
 const JOURNAL_WAIT: Duration = Duration::from_millis(20);
 
+/// Trips whose intents were brought to the journal together, and what came of it.
+struct Journalled {
+    of: Vec<(RoomId, Incarnation)>,
+    result: Result<String, String>,
+}
+
+/// What came of arming one room.
+struct Armed {
+    room: RoomId,
+    incarnation: Incarnation,
+    shadow: bool,
+    armed: Result<kernel::Armed, KernelError>,
+}
+
 impl Driver {
     /// Carries out everything the core asks for, and what its results ask for in turn.
     pub(super) async fn execute(&mut self) {
@@ -21,20 +39,22 @@ impl Driver {
             if commands.is_empty() {
                 return;
             }
-            self.write_intents(&commands).await;
+            let journalled = self.write_intents(&commands).await;
             self.forget_intents(&commands).await;
-            for commands in by_urgency(commands) {
-                for command in commands {
-                    self.carry_out(command);
-                }
+            let [kernel, pushes, rest] = by_urgency(commands);
+            let armed: Vec<Armed> = kernel.into_iter().filter_map(|c| self.tell_kernel(c)).collect();
+            self.tell_journalled(journalled);
+            armed.into_iter().for_each(|armed| self.tell_armed(armed));
+            for command in pushes.into_iter().chain(rest) {
+                self.carry_out(command);
             }
             self.evidence.send(&self.tasks, &self.results);
         }
     }
 
-    fn carry_out(&mut self, command: Command) {
+    /// What the kernel is told. The outcome of an arming is looked at when all of the batch are armed.
+    fn tell_kernel(&mut self, command: Command) -> Option<Armed> {
         match command {
-            Command::Journal(_) | Command::Forget { .. } => {} // brought to the journal with the others of the batch
             Command::Bind {
                 room,
                 incarnation,
@@ -49,8 +69,30 @@ impl Driver {
                 incarnation,
                 shadow,
                 deadline,
-            } => self.arm(room, incarnation, shadow, deadline),
+            } => {
+                let armed = self.kernel.arm(&room, incarnation, shadow, deadline);
+                return Some(Armed {
+                    room,
+                    incarnation,
+                    shadow,
+                    armed,
+                });
+            }
             Command::Disarm { room } => self.kernel.disarm(&room),
+            _ => {} // none of the kernel's
+        }
+        None
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            // Carried out before, with the others of the batch.
+            Command::Journal(_)
+            | Command::Forget { .. }
+            | Command::Bind { .. }
+            | Command::Unbind { .. }
+            | Command::Arm { .. }
+            | Command::Disarm { .. } => {}
             Command::PushExpired(expired) => {
                 let result = self.sessions.expired(&expired);
                 self.step(expired.room, expired.incarnation, Step::Push, None, result);
@@ -88,8 +130,8 @@ impl Driver {
         }
     }
 
-    /// Journals the intents of all trips of a batch before any of them is armed.
-    async fn write_intents(&mut self, commands: &[Command]) {
+    /// Journals the intents of all trips of a batch before any of them is armed. What came of it is told afterwards.
+    async fn write_intents(&mut self, commands: &[Command]) -> Option<Journalled> {
         let intent = |c: &Command| {
             if let Command::Journal(intent) = c {
                 Some(intent.clone())
@@ -99,7 +141,7 @@ impl Driver {
         };
         let intents: Vec<Intent> = commands.iter().filter_map(intent).collect();
         if intents.is_empty() {
-            return;
+            return None;
         }
         let of: Vec<(RoomId, Incarnation)> = intents
             .iter()
@@ -113,6 +155,13 @@ impl Driver {
                 "not written within {} ms; armed without it",
                 JOURNAL_WAIT.as_millis()
             )),
+        };
+        Some(Journalled { of, result })
+    }
+
+    fn tell_journalled(&mut self, journalled: Option<Journalled>) {
+        let Some(Journalled { of, result }) = journalled else {
+            return;
         };
         for (room, incarnation) in of {
             self.step(room, incarnation, Step::Journal, None, result.clone());
@@ -172,8 +221,13 @@ impl Driver {
         }
     }
 
-    fn arm(&mut self, room: RoomId, incarnation: Incarnation, shadow: bool, deadline: Mono) {
-        let armed = self.kernel.arm(&room, incarnation, shadow, deadline);
+    fn tell_armed(&mut self, armed: Armed) {
+        let Armed {
+            room,
+            incarnation,
+            shadow,
+            armed,
+        } = armed;
         let at = armed.as_ref().ok().map(|a| a.at);
         let result = armed.map(|a| a.reach()).map_err(|error| error.to_string());
         if shadow {

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     kernel::{self, Kernel},
     lock::AgentLock,
-    media,
+    media, memory,
     privileges::{self, Kept},
     registry::local::LocalRegistry,
     session::Sessions,
@@ -51,6 +51,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
 pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
+    memory::bound();
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
@@ -97,6 +98,11 @@ async fn agent(config: Config, tokens: Tokens, audit: Audit) -> anyhow::Result<(
             Ok(())
         });
     }
+    let stop = stop_adapters.clone();
+    adapters.spawn(async move {
+        memory::keep_small(stop).await;
+        Ok(())
+    });
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
     drop(handle);
     let mode = api::convert::mode(config.rules.mode);

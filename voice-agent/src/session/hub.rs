@@ -6,7 +6,7 @@ use crate::{
     session::{
         PeerView, Role,
         ledger::Ledger,
-        outgoing::{NotTaken, Outgoing},
+        outgoing::{NotTaken, Outgoing, Shared},
         peer::PeerInfo,
         served::{Because, Served},
         wire,
@@ -66,7 +66,7 @@ struct Peer {
 
 impl Peer {
     /// Queues; a peer whose queue is full is cut off. True: it was taken.
-    fn push(&self, message: Message) -> bool {
+    fn push(&self, message: impl Into<Shared>) -> bool {
         match self.outgoing.push(message) {
             Ok(()) => true,
             Err(NotTaken::Ended) => false,
@@ -186,7 +186,7 @@ impl Hub {
             .collect();
         let kept = self.ledger.keep(expired, everyone, ids.into_iter(), now);
         let targets = self.targets(&expired.room, everyone);
-        let message = Message::StateExpired(wire::expired(expired, now));
+        let message = Shared::from(Message::StateExpired(wire::expired(expired, now)));
         let taken = targets
             .iter()
             .filter(|(_, peer)| peer.push(message.clone()))

@@ -16,6 +16,26 @@ pub(super) const MAX_BYTES: usize = 4 << 20;
 /// What a queued message takes besides its own bytes.
 const OVERHEAD: usize = 128;
 
+/// A message that may wait for many peers: one in memory for all of them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    message: Arc<AgentMessage>,
+    /// What counts against [`MAX_BYTES`], for each peer.
+    cost: usize,
+}
+
+impl From<Message> for Shared {
+    fn from(message: Message) -> Shared {
+        let message = AgentMessage {
+            message: Some(message),
+        };
+        Shared {
+            cost: message.encoded_len() + OVERHEAD,
+            message: Arc::new(message),
+        }
+    }
+}
+
 /// The end that is pushed to. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing(Arc<Mutex<State>>);
@@ -35,7 +55,7 @@ pub(super) enum NotTaken {
 
 #[derive(Debug)]
 struct State {
-    waiting: VecDeque<AgentMessage>,
+    waiting: VecDeque<Shared>,
     bytes: usize,
     end: End,
     waker: Option<Waker>,
@@ -62,23 +82,20 @@ pub(super) fn queue() -> (Outgoing, Drain) {
 
 impl Outgoing {
     /// Queues a message.
-    pub(super) fn push(&self, message: Message) -> Result<(), NotTaken> {
+    pub(super) fn push(&self, message: impl Into<Shared>) -> Result<(), NotTaken> {
+        let message = message.into();
         let mut state = lock(&self.0);
         if !matches!(state.end, End::Open) {
             return Err(NotTaken::Ended);
         }
-        let message = AgentMessage {
-            message: Some(message),
-        };
-        let bytes = cost(&message);
-        if state.bytes + bytes > MAX_BYTES {
+        if state.bytes + message.cost > MAX_BYTES {
             state.clear();
             let said =
                 format!("{MAX_BYTES} bytes wait for this peer: it does not read; connect again and drain");
             state.finish(&said.clone(), Some(Status::resource_exhausted(said)));
             return Err(NotTaken::Full);
         }
-        state.bytes += bytes;
+        state.bytes += message.cost;
         state.waiting.push_back(message);
         state.wake();
         Ok(())
@@ -98,9 +115,7 @@ impl State {
         let goodbye = Goodbye {
             reason: reason.to_owned(),
         };
-        self.waiting.push_back(AgentMessage {
-            message: Some(Message::Goodbye(goodbye)),
-        });
+        self.waiting.push_back(Message::Goodbye(goodbye).into());
         self.end = End::Ending(status);
         self.wake();
     }
@@ -123,8 +138,9 @@ impl Stream for Drain {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = lock(&self.0);
         if let Some(message) = state.waiting.pop_front() {
-            state.bytes = state.bytes.saturating_sub(cost(&message));
-            return Poll::Ready(Some(Ok(message)));
+            state.bytes = state.bytes.saturating_sub(message.cost);
+            drop(state);
+            return Poll::Ready(Some(Ok(Arc::unwrap_or_clone(message.message))));
         }
         match std::mem::replace(&mut state.end, End::Over) {
             End::Open => {
@@ -144,10 +160,6 @@ impl Drop for Drain {
         state.end = End::Over;
         state.clear();
     }
-}
-
-fn cost(message: &AgentMessage) -> usize {
-    message.encoded_len() + OVERHEAD
 }
 
 /// A panic while the lock was held left whole values behind: each method changes them in one go.

@@ -68,6 +68,8 @@ pub(crate) struct Trip {
     pub(crate) steps: BTreeMap<Step, StepState>,
     pub(crate) retry_at: Mono,
     pub(crate) acked: BTreeSet<PeerId>,
+    /// Those of them that the timeline does not have yet.
+    pub(crate) acked_anew: Vec<PeerId>,
     /// What the steps repeat.
     pub(crate) change: Change,
 }
@@ -193,6 +195,7 @@ impl Trip {
             steps: Step::ALL.into_iter().map(|s| (s, StepState::Pending)).collect(),
             retry_at: now,
             acked: BTreeSet::new(),
+            acked_anew: Vec::new(),
             change,
         }
     }

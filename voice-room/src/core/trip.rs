@@ -1,6 +1,11 @@
 //! What a trip does, in its order (DESIGN 3.3), and how it ends. A failed step is tried again and never stops the others.
 
-use super::{Core, Isolated, change::Cause, room::Trip, view::StepState};
+use super::{
+    Core, Isolated,
+    change::Cause,
+    room::{Room, Trip},
+    view::StepState,
+};
 use crate::{
     Command, Entry, EventType, Isolation, Mono, Now, PeerId, RoomId, State, Version,
     command::{Expired, RoomUpdate},
@@ -216,13 +221,26 @@ impl Core {
         }
     }
 
-    pub(super) fn acked(&mut self, now: Now, id: &RoomId, peer: PeerId, version: Version) {
+    /// Kept at once, and recorded with the others of the same second: a storm is acknowledged by every gateway for every
+    /// room.
+    pub(super) fn acked(&mut self, id: &RoomId, peer: PeerId, version: Version) {
         let Some(trip) = self.rooms.get_mut(id).and_then(|r| r.trip.as_mut()) else {
             return;
         };
-        let known = trip.change.record.version == version && trip.acked.insert(peer.clone());
-        if known {
-            self.record(now, id, What::Acked { peer });
+        let news = trip.change.record.version == version && trip.acked.insert(peer.clone());
+        if news {
+            trip.acked_anew.push(peer);
+        }
+    }
+
+    pub(super) fn record_acked(&mut self, now: Now) {
+        let news = |(id, room): (&RoomId, &mut Room)| {
+            let trip = room.trip.as_mut().filter(|t| !t.acked_anew.is_empty())?;
+            Some((id.clone(), core::mem::take(&mut trip.acked_anew)))
+        };
+        let acked: Vec<(RoomId, Vec<PeerId>)> = self.rooms.iter_mut().filter_map(news).collect();
+        for (id, peers) in acked {
+            self.record(now, &id, What::Acked { peers });
         }
     }
 
@@ -242,11 +260,15 @@ impl Core {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
-        if room.trip.take().is_none() {
+        let Some(trip) = room.trip.take() else {
             return;
-        }
+        };
+        let peers = trip.acked_anew;
         let dropped = room.witness.counts().map(|c| c.dropped);
         self.out(Command::Disarm { room: id.clone() });
+        if !peers.is_empty() {
+            self.record(now, id, What::Acked { peers });
+        }
         self.record(
             now,
             id,

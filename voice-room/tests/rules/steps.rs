@@ -161,8 +161,11 @@ fn acknowledgements_and_the_first_drop_show_and_those_of_other_trips_do_not() {
         version,
     };
     assert_eq!(w.feed(acked(Version(1))), vec![]);
-    assert_eq!(w.feed(acked(Version(2))).len(), 1);
+    assert_eq!(w.feed(acked(Version(2))), vec![], "recorded with others");
     assert_eq!(w.feed(acked(Version(2))), vec![], "once");
+    let peers = vec!["gw".parse().unwrap()];
+    assert_eq!(recorded(&w.tick(), "r"), [What::Acked { peers }]);
+    assert_eq!(recorded(&w.tick(), "r"), []);
     assert_eq!(w.view("r").block.unwrap().acked, ["gw".parse().unwrap()]);
     let deadline = w.view("r").block.unwrap().deadline;
     let at = w.now.mono + std::time::Duration::from_micros(40);

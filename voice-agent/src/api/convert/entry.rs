@@ -55,8 +55,8 @@ fn what(w: &What) -> entry::What {
         }),
         What::Recovered => entry::What::Recovered(Recovered {}),
         What::Step { step, result } => entry::What::Step(step_ended(*step, result)),
-        What::Acked { peer } => entry::What::Acknowledged(Acknowledged {
-            peer: peer.to_string(),
+        What::Acked { peers } => entry::What::Acknowledged(Acknowledged {
+            peers: peers.iter().map(ToString::to_string).collect(),
         }),
         What::FirstDrop { ingress, after } => entry::What::FirstDrop(first_drop(*ingress, *after)),
         What::Lifted { dropped, reason } => entry::What::Lifted(Lifted {

@@ -37,7 +37,7 @@ pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
         What::Step(s) => step(s),
         What::Acknowledged(a) => (
             Some(Tone::Good),
-            vec![format!("{} took note of STATE_EXPIRED.", a.peer)],
+            vec![format!("{} took note of STATE_EXPIRED.", a.peers.join(", "))],
         ),
         What::FirstDrop(d) => (Some(Tone::Bad), vec![first_drop(d)]),
         What::Lifted(l) => (Some(Tone::Good), vec![lifted(l)]),

@@ -73,7 +73,9 @@ fn a_trip_is_told_from_its_evidence_to_its_lift() {
         at("03:11:31.501", What::FirstDrop(dropped)),
         at(
             "03:11:31.510",
-            What::Acknowledged(Acknowledged { peer: "gw-1".into() }),
+            What::Acknowledged(Acknowledged {
+                peers: vec!["gw-1".into(), "gw-2".into()],
+            }),
         ),
         at("03:16:31.500", What::Lifted(lifted)),
     ]);
@@ -93,7 +95,7 @@ Life 3, 2026-11-22
                 Blast cap: 0 of 2 used. Mode: enforce.
   03:11:31.501  Arm the kernel's verdict: done (4 ports).
   03:11:31.501  First packet dropped (towards the node), 42 µs after arming.
-  03:11:31.510  gw-1 took note of STATE_EXPIRED.
+  03:11:31.510  gw-1, gw-2 took note of STATE_EXPIRED.
   03:16:31.500  The cut is over: the deadline passed; 60,012 packets dropped in all.
 "
     );
