@@ -24,7 +24,7 @@ pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Res
         Some((armed, crowd.complete()?))
     });
     let (armed, told) = over.with_context(|| {
-        let cut = armed(&rooms).map_or(0, |armed| armed.len());
+        let cut = armed(&rooms).map_or_else(|e| format!("{e:#}: none"), |armed| armed.len().to_string());
         format!(
             "{cut} of {DYING} rooms are cut after {patience:?}; {}\n{}",
             crowd.describe(),
