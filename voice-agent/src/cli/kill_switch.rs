@@ -1,4 +1,4 @@
-//! `kill-switch on|off|status`. Two things make the switch: the pinned word that both programs read first, and the file
+//! `kill-switch on|off|status`. Two things make the switch: the pinned word read before every drop, and the file
 //! that makes an agent started later keep it on. The agent turns both; without it this does.
 
 use super::{
