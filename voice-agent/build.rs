@@ -26,6 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             "#[serde(tag = \"kind\", rename_all = \"snake_case\")]",
         )
         .compile_fds(files)?;
+    // Compiled apart: it is no service of ours, so reflection must not name it.
+    let etcd = protox::compile(["rpc.proto"], ["proto/etcd"])?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(etcd)?;
     ebpf_object()
 }
 

@@ -37,4 +37,12 @@ pub mod proto {
     pub mod admin {
         tonic::include_proto!("voice.agent.admin.v1");
     }
+    /// etcd's API v3, as far as it is used.
+    pub mod etcdserverpb {
+        tonic::include_proto!("etcdserverpb");
+    }
+    /// etcd's keys and events.
+    pub mod mvccpb {
+        tonic::include_proto!("mvccpb");
+    }
 }

@@ -2,7 +2,14 @@
 
 use super::is_root;
 use crate::{Missing, command, progress::Progress};
-use std::{path::Path, process::Command};
+use anyhow::Context;
+use std::{
+    fs,
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::Command,
+};
 
 /// A command, and the Debian package that brings it.
 pub(crate) type Need = (&'static str, &'static str);
@@ -24,6 +31,7 @@ pub(crate) const TEST: &[Need] = &[
     ("promtool", "prometheus"),
     ("mke2fs", "e2fsprogs"),
     ("mount", "mount"),
+    ("etcd", "etcd-server"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
@@ -61,16 +69,65 @@ fn missing(needs: &[&[Need]], there: impl Fn(&str) -> bool) -> Vec<&'static str>
     packages
 }
 
+/// Packages that bring a server, and its systemd unit.
+const SERVERS: &[(&str, &str)] = &[
+    ("janus", "janus"),
+    ("prometheus", "prometheus"),
+    ("etcd-server", "etcd"),
+];
+
 fn install(packages: &[&str]) -> anyhow::Result<()> {
     command::quiet(&mut apt(&["update", "--quiet"]))?;
+    let _no_starts = NoStarts::begin()?;
     command::quiet(apt(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))?;
-    // Debian starts a server on installing it. The tests start their own, in a namespace; nobody asked for these.
-    for server in ["janus", "prometheus"] {
-        if packages.contains(&server) && Path::new("/run/systemd/system").exists() {
-            command::quiet(Command::new("systemctl").args(["disable", "--now", server]))?;
+    // Nor at the next boot: the tests start servers of their own.
+    for (package, unit) in SERVERS {
+        if packages.contains(package) && Path::new("/run/systemd/system").exists() {
+            command::quiet(Command::new("systemctl").args(["disable", "--now", unit]))?;
         }
     }
     Ok(())
+}
+
+/// Keeps Debian from starting servers on installing them, on their default ports: the file that says so (invoke-rc.d(8)),
+/// unless there is one already, as in containers.
+struct NoStarts {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoStarts {
+    fn begin() -> anyhow::Result<NoStarts> {
+        let made = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o755)
+            .open(POLICY);
+        match made {
+            Ok(mut file) => {
+                let guard = NoStarts { ours: true };
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| format!("write {POLICY}"))?;
+                Ok(guard)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(NoStarts { ours: false }),
+            Err(error) => {
+                Err(error).with_context(|| format!("make {POLICY}, so that no server starts by itself"))
+            }
+        }
+    }
+}
+
+impl Drop for NoStarts {
+    fn drop(&mut self) {
+        if self.ours {
+            // Left behind, it would keep servers of the host's owner from starting.
+            if let Err(error) = fs::remove_file(POLICY) {
+                eprintln!("cannot remove {POLICY}: {error}; remove it by hand");
+            }
+        }
+    }
 }
 
 fn apt(args: &[&str]) -> Command {
@@ -89,6 +146,7 @@ mod tests {
             missing(&[DEMO, TEST], |_| false),
             [
                 "e2fsprogs",
+                "etcd-server",
                 "ethtool",
                 "iproute2",
                 "mount",
