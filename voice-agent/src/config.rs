@@ -39,6 +39,10 @@ pub struct Config {
     pub session: SessionConfig,
     /// `[tokens]`
     pub tokens: TokensConfig,
+    /// `[store]`
+    pub store: StoreConfig,
+    /// `[registry]`
+    pub registry: RegistryConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
     /// `[metrics]`
@@ -120,6 +124,36 @@ pub struct TokensConfig {
     pub audience: Option<String>,
     /// `tokens.leeway`, default 60 s.
     pub leeway: Duration,
+}
+
+/// Where rooms are kept.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// `store.kind`
+    pub kind: StoreKind,
+}
+
+/// Kinds of stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreKind {
+    /// In the state directory, for this node alone.
+    #[default]
+    Embedded,
+}
+
+/// Who owns a room.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// `registry.kind`
+    pub kind: RegistryKind,
+}
+
+/// Kinds of registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RegistryKind {
+    /// This node owns every room that it serves.
+    #[default]
+    Local,
 }
 
 /// The Janus adapter.

@@ -24,6 +24,7 @@ pub use vitals::Vitals;
 
 use crate::{
     kernel::Kernel,
+    registry::Registry,
     session::Sessions,
     store::{RoomStore, journal::JournalHandle},
     telemetry::audit::Audit,
@@ -57,6 +58,7 @@ struct Driver {
     kernel: Kernel,
     sessions: Sessions,
     store: Arc<dyn RoomStore>,
+    registry: Registry,
     journal: JournalHandle,
     evidence: Evidence,
     kill_switch: KillSwitch,

@@ -16,7 +16,9 @@ pub use journal::JournalHandle;
 
 use async_trait::async_trait;
 use std::time::{SystemTime, UNIX_EPOCH};
-use voice_room::{Change, Isolation, RoomRecord, StateChangeEvent, Wall, record::Committed};
+use voice_room::{Change, Isolation, RoomId, RoomRecord, StateChangeEvent, Wall, record::Committed};
+
+pub use voice_room::record::{Member, Refresh, Refreshed, Seen};
 
 /// Why a store or the journal could not answer; the text says which. Nothing is known of the change then; it is tried again by op_id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,11 +55,23 @@ pub struct Stored {
 pub trait RoomStore: Send + Sync {
     /// Applies a change atomically, with its event and isolation. Epoch below the fence: `Fenced`. Stored version and
     /// op_id equal to the change's: `Skipped`. Stored version not one below, or stored state not `old_state`:
-    /// `Conflict` with what is stored. For CREATE and ADOPT a missing or DESTROYED record counts as no state.
+    /// `Conflict` with what is stored. For CREATE and ADOPT a missing or DESTROYED record counts as no state. RESTORE is
+    /// applied when nothing is stored, or a lower version under no higher epoch, whatever its state.
     async fn commit(&self, change: Change) -> Result<Committed, StoreError>;
 
-    /// Everything, for a start.
-    async fn load(&self) -> Result<Stored, StoreError>;
+    /// For a start: every record, or of a store that many agents share those of the rooms that are `known`; every
+    /// isolation.
+    async fn load(&self, known: Vec<RoomId>) -> Result<Stored, StoreError>;
+
+    /// Keeps records from running out, and says of each what is stored instead: a fence above the epoch is `Fenced`, no
+    /// record is `Missing`, another version is `Differs`. Only what is `Kept` was refreshed.
+    async fn refresh(&self, rooms: Vec<Refresh>) -> Result<Vec<(RoomId, Refreshed)>, StoreError>;
+
+    /// One record, and since when it was neither written nor refreshed. Changes nothing.
+    async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError>;
+
+    /// Who joined and who left, in order, for others to read.
+    async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError>;
 
     /// Events in order, from `after` (exclusive), at most `limit`; each with its position.
     async fn events(

@@ -1,11 +1,12 @@
 //! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
 
 use crate::{
-    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, State, TraceId, Version, Wall,
+    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, SourceId, State, TraceId, Version,
+    Wall,
     input::{Intent, ReplyId},
-    record::Maintenance,
+    record::{Maintenance, Member, Refresh},
 };
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 
 /// One thing to do. The driver carries them out in order, of those it finds together first the journal's and the kernel's,
 /// then what is pushed, then the rest; each that can fail answers with an `Input`.
@@ -71,6 +72,30 @@ pub enum Command {
     PushUpdate(RoomUpdate),
     /// Compare-and-swap in the store. Answers `Stored`.
     Commit(Change),
+    /// Own this room. Answers `Claimed` or `NotClaimed`; a lease that ends answers `LeaseLost` for all. Until then the room's
+    /// changes wait.
+    Claim {
+        /// The room.
+        room: RoomId,
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// The room's life is over and stored: it need not be owned any more.
+    Cede {
+        /// The room.
+        room: RoomId,
+    },
+    /// Tell the registry what became of an owned room.
+    Describe(Meta),
+    /// Keep the records of these rooms from running out, and say what is stored instead. Answers `Refreshed`.
+    Refresh(Vec<Refresh>),
+    /// What is stored of a room, and how fresh that is. Answers `Looked`.
+    Look {
+        /// The room.
+        room: RoomId,
+    },
+    /// Tell the store who joined and left, in order. Answers `Members`.
+    Members(Vec<Member>),
     /// Keep this for `explain`. Answers `Step(Audit)` for a trip's own entry.
     Record(Entry),
     /// The same once more: a trip's own entry that could not be kept.
@@ -140,4 +165,21 @@ pub struct RoomUpdate {
     pub reason: String,
     /// The trace it belongs to.
     pub trace_id: Option<TraceId>,
+}
+
+/// What a registry says of a room to others: `/voice/rooms/ID` (DESIGN 5.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// The room.
+    pub room: RoomId,
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// The state, as stored.
+    pub state: State,
+    /// The record's version.
+    pub version: Version,
+    /// The epoch it was written under.
+    pub epoch: Epoch,
+    /// Who serves its media, once known.
+    pub source: Option<SourceId>,
 }

@@ -130,6 +130,14 @@ impl Core {
             Input::HeartbeatRefused(source) => self.heartbeat_refused(now, &source),
             Input::Maintenance(order, reply) => self.maintain(now, order, reply),
             Input::KillSwitch(on) => self.killed = on,
+            // Every room is held under the epoch of the start, and nothing of this is asked for.
+            Input::Claimed { .. }
+            | Input::NotClaimed { .. }
+            | Input::LeaseLost
+            | Input::OwnerGone { .. }
+            | Input::Refreshed(_)
+            | Input::Looked { .. }
+            | Input::Members(_) => {}
         }
     }
 

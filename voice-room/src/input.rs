@@ -1,9 +1,10 @@
 //! Everything the core can be told.
 
 use crate::{
-    Binding, ClientId, EventType, Flow, Incarnation, Mono, OpId, PeerId, Port, RoomId, SourceId, Ssrc,
-    TraceId, Version, Wall,
-    record::{Committed, RoomRecord},
+    Binding, ClientId, Epoch, EventType, Flow, Incarnation, Mono, NodeName, OpId, PeerId, Port, RoomId,
+    SourceId, Ssrc, TraceId, Version, Wall,
+    command::Meta,
+    record::{Committed, Member, Refreshed, RoomRecord, Seen},
     timeline::{Actor, Step},
 };
 use alloc::{string::String, vec::Vec};
@@ -40,6 +41,44 @@ pub enum Input {
         /// The answer.
         result: Result<Committed, String>,
     },
+    /// The registry's answer to `Command::Claim`: the room is this node's under `epoch`, until `LeaseLost`.
+    Claimed {
+        /// The room.
+        room: RoomId,
+        /// Higher than each one before it.
+        epoch: Epoch,
+    },
+    /// The registry's other answer to `Command::Claim`.
+    NotClaimed {
+        /// The room.
+        room: RoomId,
+        /// Whose it is; `None`: not known now, the registry asks again by itself.
+        owner: Option<NodeName>,
+        /// In words.
+        problem: String,
+    },
+    /// The lease is over: no room is held any more. Each is claimed anew.
+    LeaseLost,
+    /// A node and its lease are gone; this agent is custodian of one of its rooms and holds it.
+    OwnerGone {
+        /// What the registry last knew of the room.
+        meta: Meta,
+        /// What it is held under now.
+        epoch: Epoch,
+        /// Since that node's lease ended.
+        lost_for: Duration,
+    },
+    /// The store's answer to `Command::Refresh`.
+    Refreshed(Result<Vec<(RoomId, Refreshed)>, String>),
+    /// The store's answer to `Command::Look`; `Ok(None)`: no record.
+    Looked {
+        /// The room.
+        room: RoomId,
+        /// The answer.
+        result: Result<Option<Seen>, String>,
+    },
+    /// The store's answer to `Command::Members`; with `Err`, what was not told.
+    Members(Result<(), (Vec<Member>, String)>),
     /// A session took note of a STATE_EXPIRED.
     Acked {
         /// The room.

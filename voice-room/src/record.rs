@@ -103,7 +103,8 @@ pub enum IsolationChange {
 /// One atomic, versioned, fenced change of a room's record together with its event and isolation.
 ///
 /// A store applies it only if its stored version is `record.version - 1` and its stored state is
-/// `event.old_state` (a missing or DESTROYED record counts as `None` for CREATE and ADOPT).
+/// `event.old_state` (a missing or DESTROYED record counts as `None` for CREATE and ADOPT). RESTORE is the exception: it
+/// puts back what a store has lost, so it is applied when nothing is stored, or a lower version under no higher epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The record after.
@@ -125,4 +126,48 @@ pub enum Committed {
     Conflict(Option<RoomRecord>),
     /// A higher epoch has written before; this owner may not write.
     Fenced(Epoch),
+}
+
+/// One owned room whose record must not run out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// The room.
+    pub room: RoomId,
+    /// The version that should be stored.
+    pub version: Version,
+    /// The epoch the room is held under.
+    pub epoch: Epoch,
+}
+
+/// A store's answer to a [`Refresh`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refreshed {
+    /// This version is stored; it is kept for another while.
+    Kept,
+    /// Nothing is stored.
+    Missing,
+    /// Another version is stored; it was not refreshed.
+    Differs(RoomRecord),
+    /// A higher epoch has written; nothing was refreshed.
+    Fenced(Epoch),
+}
+
+/// A client joined a room or left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The room.
+    pub room: RoomId,
+    /// The client.
+    pub client: ClientId,
+    /// `false`: it left.
+    pub joined: bool,
+}
+
+/// What is stored of a room, and how fresh it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The record.
+    pub record: RoomRecord,
+    /// Since it was last written or refreshed.
+    pub age: core::time::Duration,
 }

@@ -68,11 +68,12 @@ pub enum EventType {
     IsolationOver,
     OwnerLost,
     Close,
+    Restore,
 }
 
 impl EventType {
     /// Every event.
-    pub const ALL: [EventType; 11] = [
+    pub const ALL: [EventType; 12] = [
         EventType::Create,
         EventType::Adopt,
         EventType::StartLive,
@@ -84,6 +85,7 @@ impl EventType {
         EventType::IsolationOver,
         EventType::OwnerLost,
         EventType::Close,
+        EventType::Restore,
     ];
 
     /// The wire name.
@@ -100,6 +102,7 @@ impl EventType {
             EventType::IsolationOver => "ISOLATION_OVER",
             EventType::OwnerLost => "OWNER_LOST",
             EventType::Close => "CLOSE",
+            EventType::Restore => "RESTORE",
         }
     }
 }
@@ -111,7 +114,7 @@ impl fmt::Display for EventType {
 }
 
 /// The state table. `None` is "no room of this name", which a DESTROYED room is too. RELEASE stands twice: a media
-/// heartbeat decides which.
+/// heartbeat decides which. RESTORE keeps the state: its owner puts back a record that the store lost.
 pub const TABLE: &[(Option<State>, EventType, State)] = {
     use {EventType as E, State as S};
     &[
@@ -132,6 +135,10 @@ pub const TABLE: &[(Option<State>, EventType, State)] = {
         (Some(S::Created), E::Close, S::Destroyed),
         (Some(S::Liveing), E::Close, S::Destroyed),
         (Some(S::GraceClosing), E::Close, S::Destroyed),
+        (Some(S::Created), E::Restore, S::Created),
+        (Some(S::Liveing), E::Restore, S::Liveing),
+        (Some(S::GraceClosing), E::Restore, S::GraceClosing),
+        (Some(S::Expired), E::Restore, S::Expired),
     ]
 };
 

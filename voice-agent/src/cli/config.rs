@@ -6,7 +6,7 @@ use super::{
     output::{Output, Tone},
 };
 use crate::{
-    config::{self, Config, ConfigErrors, XdpPolicy},
+    config::{self, Config, ConfigErrors, RegistryKind, StoreKind, XdpPolicy},
     tokens::Tokens,
 };
 use humantime::format_duration;
@@ -72,6 +72,8 @@ fn shown(c: &Config) -> Value {
             "event_burst": c.session.event_burst,
         },
         "tokens": tokens(c),
+        "store": { "kind": store_kind(c.store.kind) },
+        "registry": { "kind": registry_kind(c.registry.kind) },
         "janus": janus(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
@@ -137,6 +139,18 @@ fn tokens(c: &Config) -> Value {
         "audience": t.audience.as_deref().unwrap_or(""),
         "leeway": format_duration(t.leeway).to_string(),
     })
+}
+
+fn store_kind(kind: StoreKind) -> &'static str {
+    match kind {
+        StoreKind::Embedded => "embedded",
+    }
+}
+
+fn registry_kind(kind: RegistryKind) -> &'static str {
+    match kind {
+        RegistryKind::Local => "local",
+    }
 }
 
 fn janus(c: &Config) -> Value {

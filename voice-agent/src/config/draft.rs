@@ -2,8 +2,8 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    AuditConfig, Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, Secret, SessionConfig,
-    TokensConfig, XdpPolicy,
+    AuditConfig, Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, RegistryConfig,
+    RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig, XdpPolicy,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) kernel: KernelConfig,
     pub(super) session: SessionConfig,
     pub(super) tokens: TokensConfig,
+    pub(super) store: StoreConfig,
+    pub(super) registry: RegistryConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
@@ -65,6 +67,12 @@ impl Draft {
                 issuer: None,
                 audience: None,
                 leeway: Duration::ZERO,
+            },
+            store: StoreConfig {
+                kind: StoreKind::Embedded,
+            },
+            registry: RegistryConfig {
+                kind: RegistryKind::Local,
             },
             janus: JanusConfig {
                 admin_socket: PathBuf::new(),
@@ -113,6 +121,8 @@ impl Draft {
             kernel: self.kernel,
             session: self.session,
             tokens: self.tokens,
+            store: self.store,
+            registry: self.registry,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
             audit,

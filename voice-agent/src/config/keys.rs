@@ -1,7 +1,7 @@
 //! The one table of keys. It alone yields parsing, range checks, unknown-key errors, the environment's names and the
 //! documented default file.
 
-use super::{Secret, XdpPolicy, draft::Draft, file, value::Kind};
+use super::{RegistryKind, Secret, StoreKind, XdpPolicy, draft::Draft, file, value::Kind};
 use crate::tokens::KeyFile;
 use std::{
     collections::BTreeSet,
@@ -40,6 +40,8 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "tokens",
         "Host device tokens: JWTs with which gateways and signalling servers may start rooms.",
     ),
+    ("store", "Where rooms are kept."),
+    ("registry", "Who owns a room."),
     (
         "janus",
         "The adapter that learns rooms from a Janus on this host.",
@@ -380,6 +382,18 @@ pub(super) static KEYS: &[Key] = &[
         "How far the clocks of who signs and of this node may differ: a token holds for so long after its exp, and before its\n\
          nbf and iat. RFC 7519 says a few minutes at most; 60s is what JWT libraries take.",
         time(0, MINUTE.saturating_mul(5), |d, v| d.tokens.leeway = v),
+    ),
+    key(
+        "store.kind",
+        "\"embedded\"",
+        "embedded: in paths.state, for this node alone.",
+        Kind::Choice(&[("embedded", |d| d.store.kind = StoreKind::Embedded)]),
+    ),
+    key(
+        "registry.kind",
+        "\"local\"",
+        "local: this node owns every room that it serves.",
+        Kind::Choice(&[("local", |d| d.registry.kind = RegistryKind::Local)]),
     ),
     key(
         "janus.admin_socket",

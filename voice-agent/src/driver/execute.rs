@@ -3,7 +3,7 @@
 use super::{Driver, clock::now};
 use crate::{
     kernel::{self, KernelError},
-    store::StoreError,
+    store::{Member, Refresh, StoreError},
     telemetry::counters,
 };
 use futures::future::join_all;
@@ -100,6 +100,12 @@ impl Driver {
             Command::PushRestored(update) => self.sessions.restored(&update),
             Command::PushUpdate(update) => self.sessions.update(&update),
             Command::Commit(change) => self.commit(change),
+            Command::Claim { room, incarnation } => self.registry.claim(vec![(room, incarnation)]),
+            Command::Cede { room } => self.registry.cede(room),
+            Command::Describe(meta) => self.registry.describe(meta),
+            Command::Refresh(rooms) => self.refresh(rooms),
+            Command::Look { room } => self.look(room),
+            Command::Members(changes) => self.members(changes),
             Command::Record(entry) => {
                 self.tally.take(&entry);
                 self.audit.decided(&entry);
@@ -239,17 +245,50 @@ impl Driver {
         self.step(room, incarnation, Step::Arm, at, result);
     }
 
-    fn commit(&mut self, change: Change) {
-        let (store, results) = (self.store.clone(), self.results.clone());
-        let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
-        let timer = self.vitals.commits.start_timer();
-        self.tasks.spawn(async move {
-            let result = store.commit(change).await.map_err(|e: StoreError| e.to_string());
-            timer.observe_duration();
-            // The driver ends only after these tasks.
-            drop(results.send(Input::Stored { room, op_id, result }).await);
+    fn refresh(&self, rooms: Vec<Refresh>) {
+        let store = self.store.clone();
+        self.answer(async move { Input::Refreshed(said(store.refresh(rooms).await)) });
+    }
+
+    fn look(&self, room: RoomId) {
+        let store = self.store.clone();
+        self.answer(async move {
+            let result = said(store.look(room.clone()).await);
+            Input::Looked { room, result }
         });
     }
+
+    fn members(&self, changes: Vec<Member>) {
+        let store = self.store.clone();
+        self.answer(async move {
+            let told = store.members(changes.clone()).await;
+            Input::Members(told.map_err(|error| (changes, error.to_string())))
+        });
+    }
+
+    /// Waits for the answer on a task of its own; it comes back as an input.
+    fn answer(&self, answer: impl Future<Output = Input> + Send + 'static) {
+        let results = self.results.clone();
+        self.tasks.spawn(async move {
+            // The driver ends only after these tasks.
+            drop(results.send(answer.await).await);
+        });
+    }
+
+    fn commit(&self, change: Change) {
+        let store = self.store.clone();
+        let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
+        let timer = self.vitals.commits.start_timer();
+        self.answer(async move {
+            let result = said(store.commit(change).await);
+            timer.observe_duration();
+            Input::Stored { room, op_id, result }
+        });
+    }
+}
+
+fn said<T>(result: Result<T, StoreError>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
 }
 
 /// The kernel's commands first, then what is pushed, then the rest, each in order: in a storm no room's cut waits for

@@ -57,7 +57,7 @@ pub async fn open(state: &Path, program: &Path) -> Result<Opened, StoreError> {
 /// It cannot be opened or read.
 pub async fn open_store(path: &Path) -> Result<(Embedded, Stored), StoreError> {
     let store = Embedded::open(path)?;
-    let stored = store.load().await?;
+    let stored = store.load(Vec::new()).await?;
     Ok((store, stored))
 }
 

@@ -1,6 +1,6 @@
 //! What every store must do, as test cases: the embedded store runs them, and each later store will.
 
-use super::RoomStore;
+use super::{Member, Refresh, Refreshed, RoomStore, Seen};
 use voice_room::{
     Change, Epoch, EventType, Incarnation, Isolation, OpId, RoomId, RoomRecord, State, StateChangeEvent,
     Version, Wall,
@@ -29,6 +29,11 @@ macro_rules! conformance {
             a_version_that_is_not_the_next_one_or_another_old_state_is_a_conflict
             isolation_is_set_kept_and_cleared_with_its_change_and_not_by_a_refused_one
             events_are_read_in_order_from_a_position_on
+            a_restored_record_goes_in_where_nothing_or_an_older_version_is_stored
+            a_restored_record_does_not_go_in_over_a_higher_epoch_or_its_own_version
+            a_refresh_keeps_what_is_stored_as_its_owner_knows_it_and_tells_of_all_else
+            a_look_changes_nothing_and_tells_how_old_a_record_is
+            members_that_join_and_leave_are_taken
         }
     };
 }
@@ -136,7 +141,7 @@ pub(crate) async fn a_change_repeated_a_hundred_times_is_one_effect_and_one_even
     assert_eq!((oks, skipped), (1, 99));
     assert_eq!(store.commit(created.clone()).await, Ok(Committed::Skipped));
     assert_eq!(events_of(store, &created.record.room).await, 1);
-    assert_eq!(store.load().await.unwrap().rooms, vec![created.record]);
+    assert_eq!(store.load(vec![]).await.unwrap().rooms, vec![created.record]);
 }
 
 pub(crate) async fn a_lower_epoch_is_fenced_and_the_same_or_a_higher_one_is_not(store: &dyn RoomStore) {
@@ -209,7 +214,7 @@ pub(crate) async fn isolation_is_set_kept_and_cleared_with_its_change_and_not_by
         reason: "stuck".into(),
         until: Wall(until),
     };
-    let isolations = async || store.load().await.unwrap().isolations;
+    let isolations = async || store.load(vec![]).await.unwrap().isolations;
     let live = by(change("isolated"), 2, "create");
     ok(store, &live).await;
     let mut expired = then(&live, EventType::OwnerLost, State::Expired);
@@ -244,4 +249,100 @@ pub(crate) async fn events_are_read_in_order_from_a_position_on(store: &dyn Room
     assert_eq!(store.events(Some(all[1].0), 2).await.unwrap(), all[2..4]);
     assert_eq!(store.events(Some(all[4].0), 2).await.unwrap(), []);
     assert_eq!(store.events(Some(u64::MAX), 2).await.unwrap(), []);
+}
+
+/// What the owner of `last` puts back: the same state, the next version.
+fn restored(last: &Change) -> Change {
+    let mut change = then(last, EventType::Restore, last.record.state);
+    change.record.op_id = OpId::new(&format!("{}-restored", last.record.room)).unwrap();
+    change.event.op_id = change.record.op_id.clone();
+    change
+}
+
+pub(crate) async fn a_restored_record_goes_in_where_nothing_or_an_older_version_is_stored(
+    store: &dyn RoomStore,
+) {
+    let lost = change("restored");
+    let mut live = then(&lost, EventType::StartLive, State::Liveing);
+    live.record.version = Version(41);
+    let mut back = restored(&live);
+    back.event.old_state = None;
+    ok(store, &back).await;
+    assert_eq!(store.commit(back.clone()).await, Ok(Committed::Skipped));
+    let stored = store.load(vec![lost.record.room.clone()]).await.unwrap().rooms;
+    assert_eq!((stored.len(), &stored[0]), (1, &back.record));
+    // The store fell behind its owner by some versions, and by states too.
+    let closing = then(&back, EventType::HostDisconnect, State::GraceClosing);
+    let expired = then(&closing, EventType::Stuck, State::Expired);
+    ok(store, &by(restored(&expired), 2, "behind")).await;
+    assert_eq!(events_of(store, &lost.record.room).await, 2);
+}
+
+pub(crate) async fn a_restored_record_does_not_go_in_over_a_higher_epoch_or_its_own_version(
+    store: &dyn RoomStore,
+) {
+    let created = by(change("kept"), 5, "create");
+    ok(store, &created).await;
+    let back = restored(&created);
+    let fence = Committed::Fenced(created.record.epoch);
+    assert_eq!(store.commit(by(back.clone(), 4, "old")).await, Ok(fence));
+    let live = then(&created, EventType::StartLive, State::Liveing);
+    ok(store, &live).await;
+    // Of the version that it would write, another change is stored.
+    conflict(store, &back, Some(&live)).await;
+    assert_eq!(events_of(store, &created.record.room).await, 2);
+}
+
+pub(crate) async fn a_refresh_keeps_what_is_stored_as_its_owner_knows_it_and_tells_of_all_else(
+    store: &dyn RoomStore,
+) {
+    let (kept, moved, fenced) = (
+        change("kept"),
+        change("moved"),
+        by(change("fenced"), 9, "fenced-1"),
+    );
+    for change in [&kept, &moved, &fenced] {
+        ok(store, change).await;
+    }
+    let live = then(&moved, EventType::StartLive, State::Liveing);
+    ok(store, &live).await;
+    let of = |change: &Change, revision| Refresh {
+        room: change.record.room.clone(),
+        version: change.record.version,
+        epoch: Epoch { era: 0, revision },
+    };
+    let missing = change("missing");
+    let asked = vec![of(&kept, 3), of(&moved, 1), of(&missing, 1), of(&fenced, 8)];
+    let expected = [
+        (kept.record.room, Refreshed::Kept),
+        (moved.record.room, Refreshed::Differs(live.record)),
+        (missing.record.room, Refreshed::Missing),
+        (fenced.record.room, Refreshed::Fenced(fenced.record.epoch)),
+    ];
+    assert_eq!(store.refresh(asked).await.unwrap(), expected);
+    assert_eq!(store.refresh(vec![]).await.unwrap(), []);
+}
+
+pub(crate) async fn a_look_changes_nothing_and_tells_how_old_a_record_is(store: &dyn RoomStore) {
+    let mut created = change("looked");
+    created.record.since = super::wall_now();
+    assert_eq!(store.look(created.record.room.clone()).await, Ok(None));
+    ok(store, &created).await;
+    for _ in 0..2 {
+        let Seen { record, age } = store.look(created.record.room.clone()).await.unwrap().unwrap();
+        assert_eq!(record, created.record);
+        assert!(age < std::time::Duration::from_secs(60), "{age:?}");
+    }
+    assert_eq!(events_of(store, &created.record.room).await, 1);
+}
+
+pub(crate) async fn members_that_join_and_leave_are_taken(store: &dyn RoomStore) {
+    let member = |client: &str, joined| Member {
+        room: RoomId::new("members").unwrap(),
+        client: client.parse().unwrap(),
+        joined,
+    };
+    let changes = vec![member("a", true), member("b", true), member("a", false)];
+    assert_eq!(store.members(changes).await, Ok(()));
+    assert_eq!(store.members(vec![]).await, Ok(()));
 }

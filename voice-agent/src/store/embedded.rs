@@ -9,7 +9,7 @@ mod tests;
 mod writer;
 
 use super::{
-    RoomStore, StoreError, Stored,
+    Member, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored,
     disk::Disk,
     queue::{Answer, Queue},
 };
@@ -17,7 +17,7 @@ use crate::telemetry::Counter;
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
 use tables::RoomTables;
-use voice_room::{Change, StateChangeEvent, record::Committed};
+use voice_room::{Change, RoomId, StateChangeEvent, record::Committed};
 
 /// Requests that may wait; more are refused at once.
 const QUEUE: usize = 4_096;
@@ -39,6 +39,8 @@ pub struct Embedded {
 enum Job {
     Commit(Box<Change>, Answer<Committed>),
     Load(Answer<Stored>),
+    Refresh(Vec<Refresh>, Answer<Vec<(RoomId, Refreshed)>>),
+    Look(RoomId, Answer<Option<Seen>>),
     Events {
         after: Option<u64>,
         limit: usize,
@@ -74,8 +76,26 @@ impl RoomStore for Embedded {
         self.queue.ask(COMMIT_WITHIN, job).await
     }
 
-    async fn load(&self) -> Result<Stored, StoreError> {
+    async fn load(&self, _known: Vec<RoomId>) -> Result<Stored, StoreError> {
         self.queue.ask(READ_WITHIN, Job::Load).await
+    }
+
+    /// Compares only: nothing here runs out.
+    async fn refresh(&self, rooms: Vec<Refresh>) -> Result<Vec<(RoomId, Refreshed)>, StoreError> {
+        let job = |answer| Job::Refresh(rooms, answer);
+        self.queue.ask(READ_WITHIN, job).await
+    }
+
+    /// Nothing is refreshed here: a record is as old as its last change.
+    async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError> {
+        self.queue
+            .ask(READ_WITHIN, |answer| Job::Look(room, answer))
+            .await
+    }
+
+    /// Keeps nothing: nobody else reads this store.
+    async fn members(&self, _changes: Vec<Member>) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// At most 10,000 at once. Older than the last 100,000 are gone. Damaged ones are counted and left out.

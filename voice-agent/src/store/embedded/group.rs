@@ -123,6 +123,14 @@ fn verdict(found: &Pending, change: &Change) -> Committed {
     if found.record.as_ref().is_some_and(same) {
         return Committed::Skipped;
     }
+    if change.event.event_type == EventType::Restore {
+        let older = |stored: &RoomRecord| stored.version < record.version && stored.epoch <= record.epoch;
+        return if found.record.as_ref().is_none_or(older) {
+            Committed::Ok
+        } else {
+            Committed::Conflict(found.record.clone())
+        };
+    }
     let begins = matches!(change.event.event_type, EventType::Create | EventType::Adopt);
     let holds = match &found.record {
         // The owner may know of versions that were swept away here: any number will do.

@@ -2,14 +2,14 @@
 
 use crate::{
     store::{
-        StoreError, Stored,
+        Refresh, Refreshed, Seen, StoreError, Stored,
         disk::{self, Tables},
     },
     telemetry::Counter,
 };
 use fjall::{Database, Keyspace};
 use serde::de::DeserializeOwned;
-use voice_room::{Epoch, Isolation, RoomId, RoomRecord, StateChangeEvent};
+use voice_room::{Epoch, Isolation, RoomId, RoomRecord, StateChangeEvent, Wall};
 
 /// rooms, isolation, fence: by room id. events: by position, 8 bytes big-endian.
 pub(super) struct RoomTables {
@@ -73,6 +73,29 @@ impl RoomTables {
 
     pub(super) fn isolation(&self, room: &RoomId) -> Result<Option<Isolation>, StoreError> {
         read(&self.isolation, room)
+    }
+
+    /// Compares each room with what is stored of it.
+    pub(super) fn refresh(&self, rooms: &[Refresh]) -> Result<Vec<(RoomId, Refreshed)>, StoreError> {
+        let compare = |wanted: &Refresh| {
+            let fence = self.fence(&wanted.room)?.filter(|fence| wanted.epoch < *fence);
+            let answer = match (fence, self.record(&wanted.room)?) {
+                (Some(fence), _) => Refreshed::Fenced(fence),
+                (None, None) => Refreshed::Missing,
+                (None, Some(stored)) if stored.version == wanted.version => Refreshed::Kept,
+                (None, Some(stored)) => Refreshed::Differs(stored),
+            };
+            Ok((wanted.room.clone(), answer))
+        };
+        rooms.iter().map(compare).collect()
+    }
+
+    pub(super) fn look(&self, room: &RoomId, now: Wall) -> Result<Option<Seen>, StoreError> {
+        let seen = |record: RoomRecord| Seen {
+            age: now.since(record.since),
+            record,
+        };
+        Ok(self.record(room)?.map(seen))
     }
 
     /// Everything, with what is damaged beside it. Fences and events are read too, so that damage shows at the start and not

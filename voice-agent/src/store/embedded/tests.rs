@@ -55,7 +55,10 @@ async fn a_closed_store_refuses_and_a_reopened_one_has_everything() {
     let refused = store.commit(next(&created)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     let store = Embedded::open(dir.path()).unwrap();
-    assert_eq!(store.load().await.unwrap().rooms, vec![created.record.clone()]);
+    assert_eq!(
+        store.load(vec![]).await.unwrap().rooms,
+        vec![created.record.clone()]
+    );
     store.commit(next(&created)).await.unwrap();
     let positions: Vec<u64> = store
         .events(None, 10)
@@ -112,7 +115,7 @@ async fn what_was_answered_ok_is_there_after_kill_9_and_the_fence_holds() {
         answered.insert(room, version.parse::<u64>().unwrap());
     }
     let store = Embedded::open(dir.path()).unwrap();
-    let stored = store.load().await.unwrap();
+    let stored = store.load(vec![]).await.unwrap();
     assert_eq!((stored.rooms.len(), stored.damaged), (ROOMS, vec![]));
     let events = store.events(None, 10_000).await.unwrap();
     for record in stored.rooms {
@@ -162,7 +165,7 @@ async fn fill_the_disk(dir: &Path) {
     };
     // Its first try failed, yet may have reached the disk.
     assert!(matches!(answer, Committed::Ok | Committed::Skipped), "{answer:?}");
-    let stored = store.load().await.unwrap();
+    let stored = store.load(vec![]).await.unwrap();
     assert_eq!(
         (stored.rooms, stored.damaged),
         (vec![failed.record.clone()], vec![])
@@ -193,7 +196,7 @@ async fn what_is_not_ours_is_reported_by_its_key_and_left_as_it_is() {
         tables.events.insert("not a position", "x").unwrap();
     });
     let store = Embedded::open(dir.path()).unwrap();
-    let stored = store.load().await.unwrap();
+    let stored = store.load(vec![]).await.unwrap();
     assert_eq!(stored.rooms, vec![change("good").record]);
     let keys: Vec<String> = stored.damaged.iter().map(StoreError::to_string).collect();
     assert_eq!(keys.len(), 3, "{keys:?}");

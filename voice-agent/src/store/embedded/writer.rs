@@ -33,6 +33,8 @@ pub(super) fn run(mut disk: Disk<RoomTables>, jobs: &Receiver<Job>) {
         match other {
             None | Some(Job::Commit(..)) => {}
             Some(Job::Load(answer)) => tell(answer, disk.with(|tables| tables.load())),
+            Some(Job::Refresh(rooms, answer)) => tell(answer, disk.with(|tables| tables.refresh(&rooms))),
+            Some(Job::Look(room, answer)) => tell(answer, disk.with(|tables| tables.look(&room, wall_now()))),
             Some(Job::Events { after, limit, answer }) => {
                 tell(answer, disk.with(|tables| tables.events(after, limit)));
             }
