@@ -1,5 +1,5 @@
 //! What the integration tests, the demo and the benches stand on: network namespaces, a private bpffs, the real agent as a
-//! process, RTP traffic, peer simulators. No test lives here.
+//! process, RTP traffic, peer simulators, real Redis servers. No test lives here.
 
 pub mod agent;
 pub mod bench;
@@ -23,7 +23,9 @@ pub mod peer;
 pub mod pins;
 pub mod programs;
 pub mod proxy;
+pub mod redis;
 pub mod rtp;
 pub mod stage;
+pub mod store_cases;
 pub mod sweep;
 pub mod tap;

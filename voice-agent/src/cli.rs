@@ -82,7 +82,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Show { room } => rooms::show(&paths, out, room).await,
             Command::Explain { room } => explain::explain(&paths, out, room).await,
             Command::Events { room, follow, since } => {
-                events::events(&paths, cli.global.json, room.as_ref(), *since, *follow).await
+                events::events(&paths, cli.global.json, room.as_ref(), since.as_deref(), *follow).await
             }
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
             Command::Release { room, reason, .. } => {

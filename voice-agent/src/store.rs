@@ -1,11 +1,10 @@
 //! Where rooms are kept. One trait, so that every store has the same conflict semantics.
 
 pub mod aside;
-#[cfg(test)]
-pub(crate) mod conformance;
 mod disk;
 pub mod embedded;
 pub mod journal;
+pub mod position;
 mod queue;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,6 +12,7 @@ pub mod trial;
 
 pub use embedded::Embedded;
 pub use journal::JournalHandle;
+pub use position::{Cursor, Position};
 
 use async_trait::async_trait;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -73,12 +73,12 @@ pub trait RoomStore: Send + Sync {
     /// Who joined and who left, in order, for others to read.
     async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError>;
 
-    /// Events in order, from `after` (exclusive), at most `limit`; each with its position.
+    /// Events behind `after`, at most `limit`, each with its position. Those of one room come in their order.
     async fn events(
         &self,
-        after: Option<u64>,
+        after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(u64, StateChangeEvent)>, StoreError>;
+    ) -> Result<Vec<(Position, StateChangeEvent)>, StoreError>;
 }
 
 /// The wall clock, for how long things are kept. Before 1970 it is 1970.

@@ -15,6 +15,7 @@ use voice_agent::{
     driver::{Handle, Message, Query},
     kernel::KernelStatus,
     lock::AgentLock,
+    store::{Cursor, Position},
     telemetry::audit::Audit,
 };
 use voice_room::{
@@ -361,7 +362,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
                 Message::Query(Query::Maintain { to, .. }) => {
                     drop(to.send(Err(Rejected::Limit("too many".into()).into())));
                 }
-                Message::Query(Query::Events { after, to, .. }) => drop(to.send(Ok(stored(after)))),
+                Message::Query(Query::Events { after, to, .. }) => drop(to.send(Ok(stored(&after)))),
                 Message::Query(Query::Kernel(to)) => drop(to.send(KernelStatus::default())),
                 Message::Query(Query::Topology(_, to)) => drop(to.send(Vec::new())),
                 Message::Query(Query::KillSwitch(_, _, to)) => drop(to.send(Err("the map is gone".into()))),
@@ -377,7 +378,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
 }
 
 /// Two events, at positions 3 and 4.
-fn stored(after: Option<u64>) -> Vec<(u64, StateChangeEvent)> {
+fn stored(after: &Cursor) -> Vec<(Position, StateChangeEvent)> {
     let event = |room: &str| StateChangeEvent {
         room: RoomId::new(room).unwrap(),
         incarnation: Incarnation(1),
@@ -395,7 +396,8 @@ fn stored(after: Option<u64>) -> Vec<(u64, StateChangeEvent)> {
     let events = [(3, event("a")), (4, event("b"))];
     events
         .into_iter()
-        .filter(|(position, _)| Some(*position) > after)
+        .filter(|(position, _)| Some(*position) > after.local())
+        .map(|(n, event)| (Position::Local(n), event))
         .collect()
 }
 
@@ -417,7 +419,7 @@ fn events_are_a_line_or_an_object_each_from_a_position_on_and_of_one_room() {
     let json = stdout(&voice_agent(dir.path(), &["events", "--json"]));
     let objects: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(objects.len(), 2);
-    assert_eq!(objects[1]["position"], 4);
+    assert_eq!(objects[1]["position"], "4");
     assert_eq!(objects[1]["transition"]["new_state"], "EXPIRED");
 }
 

@@ -2,7 +2,12 @@
 //! reader that takes nothing is cut off.
 
 use super::{convert, ops::asked};
-use crate::{driver::Handle, proto::admin::Event, telemetry::counters};
+use crate::{
+    driver::Handle,
+    proto::admin::Event,
+    store::{Cursor, Position},
+    telemetry::counters,
+};
 use futures::{Stream, StreamExt};
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -45,7 +50,7 @@ impl Readers {
         &self,
         handle: Handle,
         room: Option<RoomId>,
-        since: Option<u64>,
+        since: Cursor,
         follow: bool,
     ) -> Result<Events, Status> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
@@ -80,7 +85,7 @@ impl Readers {
 struct Reader {
     handle: Handle,
     room: Option<RoomId>,
-    since: Option<u64>,
+    since: Cursor,
     follow: bool,
     to: mpsc::Sender<Event>,
     _place: OwnedSemaphorePermit,
@@ -89,9 +94,9 @@ struct Reader {
 impl Reader {
     async fn read(mut self) -> Result<(), Status> {
         loop {
-            let page = asked(self.handle.events(self.since, PAGE)).await?;
+            let page = asked(self.handle.events(self.since.clone(), PAGE)).await?;
             let page = page.map_err(|e| Status::internal(format!("reading the events: {e}")))?;
-            let Some((last, _)) = page.last() else {
+            if page.is_empty() {
                 if !self.follow {
                     return Ok(());
                 }
@@ -99,9 +104,9 @@ impl Reader {
                     () = self.to.closed() => return Ok(()),
                     () = tokio::time::sleep(LOOK_EVERY) => continue,
                 }
-            };
-            self.since = Some(*last);
+            }
             for (position, event) in page {
+                self.since.read(position);
                 if !self.give(position, &event).await? {
                     return Ok(());
                 }
@@ -110,7 +115,7 @@ impl Reader {
     }
 
     /// Gives one event to the reader; `false` when it is gone.
-    async fn give(&self, position: u64, event: &StateChangeEvent) -> Result<bool, Status> {
+    async fn give(&self, position: Position, event: &StateChangeEvent) -> Result<bool, Status> {
         if self.room.as_ref().is_some_and(|room| *room != event.room) {
             return Ok(!self.to.is_closed());
         }
@@ -120,7 +125,7 @@ impl Reader {
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
                 counters::note("slow_event_reader");
                 tracing::warn!(
-                    position,
+                    %position,
                     "a reader of events took nothing for {SLOW:?}; it was cut off"
                 );
                 Err(Status::resource_exhausted(format!(

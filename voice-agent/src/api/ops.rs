@@ -7,6 +7,7 @@ use super::{
 use crate::{
     driver::{Handle, Stopped},
     proto::admin::{self as pb, admin_server::Admin},
+    store::{Cursor, position::NoPosition},
     telemetry::{
         audit::{Asked, Audit},
         logs::recent_lines,
@@ -46,9 +47,16 @@ impl Admin for Ops {
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answer<Events> {
         let wanted = request.get_ref();
         let room = wanted.room.as_deref().map(room_id).transpose()?;
+        let since: Option<Cursor> = wanted
+            .since
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|e: NoPosition| Status::invalid_argument(e.to_string()))?;
+        let since = since.unwrap_or_default();
         let events = self
             .readers
-            .read(self.handle.clone(), room, wanted.since, wanted.follow)?;
+            .read(self.handle.clone(), room, since, wanted.follow)?;
         Ok(Response::new(events))
     }
 

@@ -93,9 +93,10 @@ pub enum Command {
         /// Go on with new ones until interrupted
         #[arg(long)]
         follow: bool,
-        /// Only those after this position, the first column [default: from the oldest one kept]
+        /// Only those after this position, the first column; with Redis also from a time (RFC 3339) on [default: from the
+        /// oldest one kept]
         #[arg(long, value_name = "POSITION")]
-        since: Option<u64>,
+        since: Option<String>,
     },
     /// Cut a room now: drop its media, push STATE_EXPIRED, refuse rejoins
     Block {

@@ -26,12 +26,12 @@ pub(super) async fn events(
     paths: &Paths,
     json: bool,
     room: Option<&RoomId>,
-    since: Option<u64>,
+    since: Option<&str>,
     follow: bool,
 ) -> Result<String, Failure> {
     let request = EventsRequest {
         room: room.map(ToString::to_string),
-        since,
+        since: since.map(ToOwned::to_owned),
         follow,
     };
     // Before the first line is out: whoever has read it may interrupt.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn an_event_is_one_line_whatever_its_reason_holds() {
         let event = Event {
-            position: 42,
+            position: "42".into(),
             at: Some(Time {
                 rfc3339: "2026-11-22T03:11:31.500Z".into(),
                 unix_ms: 0,

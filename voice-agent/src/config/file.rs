@@ -136,7 +136,10 @@ impl Reader<'_> {
                     let given = given(value.get_ref(), self.text.get(value.span()).unwrap_or_default());
                     self.out.values.push((key, given, origin));
                 }
-                None => self.unknown(&path, &span),
+                None => match value.get_ref() {
+                    DeValue::Table(table) if keys::has_below(&path) => self.section(&path, table),
+                    _ => self.unknown(&path, &span),
+                },
             }
         }
     }

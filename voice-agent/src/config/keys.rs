@@ -518,6 +518,16 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
+/// Whether there are keys below this path, as `store.redis.cluster` is below `store.redis`.
+pub(super) fn has_below(path: &str) -> bool {
+    let below = |key: &&Key| {
+        key.path
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    KEYS.iter().any(|key| below(&key))
+}
+
 /// The defaults, read as a file would be.
 pub(super) fn default_values() -> file::FileValues {
     let mut text = String::new();

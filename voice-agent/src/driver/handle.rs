@@ -1,7 +1,11 @@
 //! How adapters and the admin service speak to the driver.
 
 use super::{Figures, NotMaintained};
-use crate::{kernel::KernelStatus, session::PeerView, store::StoreError};
+use crate::{
+    kernel::KernelStatus,
+    session::PeerView,
+    store::{Cursor, Position, StoreError},
+};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use voice_room::{
@@ -34,9 +38,9 @@ pub enum Query {
     CheckJoin(RoomId, oneshot::Sender<JoinAnswer>),
     Isolations(oneshot::Sender<Vec<Isolation>>),
     Events {
-        after: Option<u64>,
+        after: Cursor,
         limit: usize,
-        to: oneshot::Sender<Result<Vec<(u64, StateChangeEvent)>, StoreError>>,
+        to: oneshot::Sender<Result<Vec<(Position, StateChangeEvent)>, StoreError>>,
     },
     Explain(RoomId, oneshot::Sender<Result<Vec<Entry>, StoreError>>),
     Kernel(oneshot::Sender<KernelStatus>),
@@ -138,9 +142,9 @@ impl Handle {
     /// Stored changes of state after this position, in order, at most `limit`, each with its position.
     pub async fn events(
         &self,
-        after: Option<u64>,
+        after: Cursor,
         limit: usize,
-    ) -> Result<Result<Vec<(u64, StateChangeEvent)>, StoreError>, Stopped> {
+    ) -> Result<Result<Vec<(Position, StateChangeEvent)>, StoreError>, Stopped> {
         self.ask(|to| Message::Query(Query::Events { after, limit, to }))
             .await
     }

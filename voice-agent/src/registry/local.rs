@@ -33,7 +33,7 @@ fn seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::change;
+    use crate::store::testing::change;
 
     #[tokio::test]
     async fn every_start_claims_a_higher_epoch_also_when_the_journal_was_lost() {

@@ -9,7 +9,7 @@ mod tests;
 mod writer;
 
 use super::{
-    Member, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored,
+    Cursor, Member, Position, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored,
     disk::Disk,
     queue::{Answer, Queue},
 };
@@ -101,11 +101,15 @@ impl RoomStore for Embedded {
     /// At most 10,000 at once. Older than the last 100,000 are gone. Damaged ones are counted and left out.
     async fn events(
         &self,
-        after: Option<u64>,
+        after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(u64, StateChangeEvent)>, StoreError> {
-        let limit = limit.min(EVENTS_AT_ONCE);
+    ) -> Result<Vec<(Position, StateChangeEvent)>, StoreError> {
+        let (after, limit) = (after.local(), limit.min(EVENTS_AT_ONCE));
         let job = |answer| Job::Events { after, limit, answer };
-        self.queue.ask(READ_WITHIN, job).await
+        let events = self.queue.ask(READ_WITHIN, job).await?;
+        Ok(events
+            .into_iter()
+            .map(|(n, event)| (Position::Local(n), event))
+            .collect())
     }
 }

@@ -1,9 +1,14 @@
-//! For tests that need a process of their own, to be killed or to have a failing disk: a test starts itself again.
+//! What the tests of stores share: changes to commit, and a process of their own, to be killed or to have a failing disk: a
+//! test starts itself again.
 
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+};
+use voice_room::{
+    Change, Epoch, EventType, Incarnation, OpId, RoomId, RoomRecord, State, StateChangeEvent, Version, Wall,
+    record::IsolationChange, timeline::Actor,
 };
 
 /// Set in the child, to the directory it works in. Not of the configuration's prefix.
@@ -69,4 +74,59 @@ pub(crate) fn limit_files(bytes: Option<u64>) {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
     }
+}
+
+/// The creation of a room: version 1, epoch 0.1.
+pub(crate) fn change(room: &str) -> Change {
+    let room = RoomId::new(room).unwrap();
+    let (version, epoch, incarnation) = (Version(1), Epoch { era: 0, revision: 1 }, Incarnation(1));
+    let op_id = OpId::new(&format!("{room}-1")).unwrap();
+    let record = RoomRecord {
+        room: room.clone(),
+        state: State::Created,
+        version,
+        epoch,
+        op_id: op_id.clone(),
+        incarnation,
+        owner: "node-1".parse().unwrap(),
+        since: Wall(1_000),
+        source: None,
+        host: None,
+        ports: Vec::new(),
+    };
+    let event = StateChangeEvent {
+        room,
+        incarnation,
+        event_type: EventType::Create,
+        old_state: None,
+        new_state: State::Created,
+        version,
+        epoch,
+        op_id,
+        actor: Actor::Agent,
+        reason: "test".into(),
+        trace_id: None,
+        timestamp: Wall(1_000),
+    };
+    Change {
+        record,
+        event,
+        isolation: IsolationChange::Keep,
+    }
+}
+
+/// The change after `last`, by `event` to `state`.
+pub(crate) fn then(last: &Change, event: EventType, state: State) -> Change {
+    let mut next = last.clone();
+    let begins = matches!(event, EventType::Create | EventType::Adopt);
+    next.record.version = last.record.version.next();
+    next.record.state = state;
+    next.record.op_id = OpId::new(&format!("{}-{}", next.record.room, next.record.version)).unwrap();
+    next.event.event_type = event;
+    next.event.old_state = Some(last.record.state).filter(|_| !begins);
+    next.event.new_state = state;
+    next.event.version = next.record.version;
+    next.event.op_id = next.record.op_id.clone();
+    next.isolation = IsolationChange::Keep;
+    next
 }

@@ -30,6 +30,9 @@ pub(crate) const TEST: &[Need] = &[
     ("tcpdump", "tcpdump"),
     ("promtool", "prometheus"),
     ("mke2fs", "e2fsprogs"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("setpriv", "util-linux"),
     ("mount", "mount"),
     ("etcd", "etcd-server"),
 ];
@@ -74,6 +77,7 @@ const SERVERS: &[(&str, &str)] = &[
     ("janus", "janus"),
     ("prometheus", "prometheus"),
     ("etcd-server", "etcd"),
+    ("redis-server", "redis-server"),
 ];
 
 fn install(packages: &[&str]) -> anyhow::Result<()> {
@@ -151,7 +155,10 @@ mod tests {
                 "iproute2",
                 "mount",
                 "prometheus",
+                "redis-server",
+                "redis-tools",
                 "tcpdump",
+                "util-linux",
             ]
         );
     }

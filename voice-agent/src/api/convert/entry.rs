@@ -5,6 +5,7 @@ use crate::proto::admin::{
     Acknowledged, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, MarkShared,
     PortShared, PortsChanged, Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
 };
+use crate::store::Position;
 use std::time::Duration;
 use voice_room::{StateChangeEvent, timeline, timeline::What};
 
@@ -18,9 +19,9 @@ pub fn entry(e: &timeline::Entry) -> Entry {
 }
 
 /// One stored change of state.
-pub fn event(position: u64, e: &StateChangeEvent) -> Event {
+pub fn event(position: Position, e: &StateChangeEvent) -> Event {
     Event {
-        position,
+        position: position.to_string(),
         at: Some(time(e.timestamp)),
         room: e.room.to_string(),
         incarnation: e.incarnation.0,

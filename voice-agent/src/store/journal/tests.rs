@@ -3,10 +3,9 @@
 use super::{JournalHandle, tables::ENTRIES_KEPT, tables::TRIM_EVERY};
 use crate::store::{
     StoreError,
-    conformance::change,
     disk::Disk,
     journal::tables::JournalTables,
-    testing::{Child, ack, child_dir, limit_files},
+    testing::{Child, ack, change, child_dir, limit_files},
 };
 use std::{
     path::Path,
