@@ -197,6 +197,9 @@ pub async fn isolation_is_set_kept_and_cleared_with_its_change_and_not_by_a_refu
     expired.isolation = IsolationChange::Set(isolation(2));
     ok(store, &expired).await;
     assert_eq!(isolations().await, vec![isolation(2)]);
+    let of = async |name: &str| store.isolation(RoomId::new(name).unwrap()).await;
+    assert_eq!(of("isolated").await, Ok(Some(isolation(2))));
+    assert_eq!(of("another").await, Ok(None));
     expired.isolation = IsolationChange::Clear;
     assert_eq!(store.commit(expired.clone()).await, Ok(Committed::Skipped));
     let destroyed = then(&expired, EventType::IsolationOver, State::Destroyed);
@@ -303,15 +306,27 @@ pub async fn a_refresh_keeps_what_is_stored_as_its_owner_knows_it_and_tells_of_a
     let of = |change: &Change, revision| Refresh {
         room: change.record.room.clone(),
         version: change.record.version,
+        op_id: change.record.op_id.clone(),
         epoch: Epoch { era: 0, revision },
     };
     let missing = change("missing");
-    let asked = vec![of(&kept, 3), of(&moved, 1), of(&missing, 1), of(&fenced, 8)];
+    // After a failover another owner used the number that this one had used.
+    let taken = change("taken");
+    ok(store, &taken).await;
+    let lost = by(taken.clone(), 1, "lost");
+    let asked = vec![
+        of(&kept, 3),
+        of(&moved, 1),
+        of(&missing, 1),
+        of(&fenced, 8),
+        of(&lost, 1),
+    ];
     let expected = [
         (kept.record.room, Refreshed::Kept),
         (moved.record.room, Refreshed::Differs(live.record)),
         (missing.record.room, Refreshed::Missing),
         (fenced.record.room, Refreshed::Fenced(fenced.record.epoch)),
+        (taken.record.room.clone(), Refreshed::Differs(taken.record)),
     ];
     assert_eq!(store.refresh(asked).await.unwrap(), expected);
     assert_eq!(store.refresh(vec![]).await.unwrap(), []);

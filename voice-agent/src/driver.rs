@@ -9,6 +9,7 @@ mod evidence;
 mod execute;
 mod figures;
 pub mod handle;
+mod keep;
 mod kill_switch;
 mod maintenance;
 mod query;
@@ -59,6 +60,7 @@ struct Driver {
     sessions: Sessions,
     store: Arc<dyn RoomStore>,
     registry: Registry,
+    kept: Option<keep::Kept>,
     journal: JournalHandle,
     evidence: Evidence,
     kill_switch: KillSwitch,

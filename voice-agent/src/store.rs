@@ -64,11 +64,14 @@ pub trait RoomStore: Send + Sync {
     async fn load(&self, known: Vec<RoomId>) -> Result<Stored, StoreError>;
 
     /// Keeps records from running out, and says of each what is stored instead: a fence above the epoch is `Fenced`, no
-    /// record is `Missing`, another version is `Differs`. Only what is `Kept` was refreshed.
+    /// record is `Missing`, another version or op_id is `Differs`. Only what is `Kept` was refreshed.
     async fn refresh(&self, rooms: Vec<Refresh>) -> Result<Vec<(RoomId, Refreshed)>, StoreError>;
 
     /// One record, and since when it was neither written nor refreshed. Changes nothing.
     async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError>;
+
+    /// The isolation of a room, also one that has ended.
+    async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError>;
 
     /// Who joined and who left, in order, for others to read.
     async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError>;

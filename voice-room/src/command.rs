@@ -1,8 +1,8 @@
 //! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
 
 use crate::{
-    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, SourceId, State, TraceId, Version,
-    Wall,
+    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, RoomRecord, SourceId, State, TraceId,
+    Version, Wall,
     input::{Intent, ReplyId},
     record::{Maintenance, Member, Refresh},
 };
@@ -96,6 +96,14 @@ pub enum Command {
     },
     /// Tell the store who joined and left, in order. Answers `Members`.
     Members(Vec<Member>),
+    /// Keep this on this host in place of what was kept of its room: a start begins with it, so that no version is used
+    /// twice. Only where the store is shared.
+    Keep(RoomRecord),
+    /// The room is over for so long that nothing of it need be kept on this host.
+    ForgetRoom {
+        /// The room.
+        room: RoomId,
+    },
     /// Keep this for `explain`. Answers `Step(Audit)` for a trip's own entry.
     Record(Entry),
     /// The same once more: a trip's own entry that could not be kept.

@@ -49,6 +49,8 @@ pub struct Rules {
     pub cap_window: Duration,
     /// Bounds a hold by contradiction; `None` holds as long as it lasts.
     pub trip_on_contradiction_after: Option<Duration>,
+    /// How often the records of owned rooms are kept from running out in a shared store. 60 s.
+    pub refresh: Duration,
     /// Live rooms this node takes. 10,000.
     pub quota: u32,
 }
@@ -70,6 +72,7 @@ impl Default for Rules {
             cap_percent: 50,
             cap_window: Duration::from_secs(600),
             trip_on_contradiction_after: None,
+            refresh: Duration::from_secs(60),
             quota: 10_000,
         }
     }

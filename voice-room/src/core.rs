@@ -2,11 +2,14 @@
 //!
 //! `handle` and `tick` only dispatch; each subject has a file of its own.
 
+pub mod authority;
 mod cap;
 mod change;
 mod clients;
 mod counts;
+mod custody;
 mod guard;
+mod heard;
 mod heartbeat;
 mod judge;
 pub mod maintenance;
@@ -16,18 +19,20 @@ mod restore;
 mod room;
 mod stored;
 mod trip;
+mod upkeep;
 pub mod view;
 mod witness;
 
 use crate::{
-    Command, Epoch, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall,
-    input::Restored, timeline::Progress,
+    Command, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall, input::Restored,
+    record::Member, timeline::Progress,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
 };
+pub use authority::{Authority, Tenure};
 use core::time::Duration;
 use room::{Moment, Room};
 pub use view::{BlockView, RoomView, StepState};
@@ -40,7 +45,7 @@ const TOMBSTONE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Core {
     node: NodeName,
-    epoch: Epoch,
+    tenure: Tenure,
     rules: Rules,
     rooms: BTreeMap<RoomId, Room>,
     counts: counts::Counts,
@@ -55,6 +60,14 @@ pub struct Core {
     last_tick: Mono,
     last_sweep: Mono,
     ops: u64,
+    /// Rooms of lost nodes, while the store is asked about them.
+    custody: BTreeMap<RoomId, custody::Custody>,
+    /// Questions to refresh that the store has not answered.
+    refreshing: usize,
+    /// Who joined and left, not yet told to the store.
+    members: VecDeque<Member>,
+    /// Whether the store is being told of members.
+    telling: bool,
     commands: VecDeque<Command>,
 }
 
@@ -63,6 +76,8 @@ struct Isolated {
     reason: String,
     until: Wall,
     deadline: Mono,
+    /// Of a room that is another's: it is cut here, and who may join is not ours to say.
+    here_only: bool,
 }
 
 /// A media server or adapter.
@@ -82,11 +97,12 @@ struct Sockets {
 }
 
 impl Core {
-    /// A core that owns its rooms under `epoch`, with what a start found. Agent start counts as progress of every room.
-    pub fn new(node: NodeName, epoch: Epoch, rules: Rules, found: Restored, now: Now) -> Core {
+    /// A core that comes to own its rooms as `tenure` says, with what a start found. Agent start counts as progress of every
+    /// room.
+    pub fn new(node: NodeName, tenure: impl Into<Tenure>, rules: Rules, found: Restored, now: Now) -> Core {
         let mut core = Core {
             node,
-            epoch,
+            tenure: tenure.into(),
             rules,
             rooms: BTreeMap::new(),
             counts: counts::Counts::default(),
@@ -100,6 +116,10 @@ impl Core {
             last_tick: now.mono,
             last_sweep: now.mono,
             ops: 0,
+            custody: BTreeMap::new(),
+            refreshing: 0,
+            members: VecDeque::new(),
+            telling: false,
             commands: VecDeque::new(),
         };
         core.restore(now, found);
@@ -130,14 +150,19 @@ impl Core {
             Input::HeartbeatRefused(source) => self.heartbeat_refused(now, &source),
             Input::Maintenance(order, reply) => self.maintain(now, order, reply),
             Input::KillSwitch(on) => self.killed = on,
-            // Every room is held under the epoch of the start, and nothing of this is asked for.
-            Input::Claimed { .. }
-            | Input::NotClaimed { .. }
-            | Input::LeaseLost
-            | Input::OwnerGone { .. }
-            | Input::Refreshed(_)
-            | Input::Looked { .. }
-            | Input::Members(_) => {}
+            Input::Claimed { room, epoch } => self.claimed(now, &room, epoch),
+            Input::NotClaimed { room, owner, problem } => self.not_claimed(now, &room, owner, problem),
+            Input::LeaseLost => self.lease_lost(),
+            Input::OwnerGone {
+                meta,
+                epoch,
+                lost_for,
+            } => self.owner_gone(now, meta, epoch, lost_for),
+            Input::Refreshed(answer) => self.refreshed(now, answer),
+            Input::Looked { room, result } => self.looked(now, &room, result),
+            Input::Heard(event, isolation) => self.heard(now, &event, isolation),
+            Input::Isolations(all) => self.isolations_read(now, all),
+            Input::Members(answer) => self.members_told(answer),
         }
     }
 
@@ -157,9 +182,11 @@ impl Core {
         self.record_acked(now);
         self.watch_hosts(now);
         self.judge(now);
+        self.tell_members();
         if now.mono.since(self.last_sweep) >= self.rules.heartbeat {
             self.last_sweep = now.mono;
             self.sweep(now);
+            self.refresh(now);
         }
     }
 
@@ -177,7 +204,10 @@ impl Core {
 
     /// The isolation of a room, while it lasts: why, until when, and how long that is from now.
     pub fn isolation(&self, room: &RoomId, now: Now) -> Option<(Isolation, Duration)> {
-        let i = self.isolations.get(room).filter(|i| i.deadline > now.mono)?;
+        let i = self
+            .isolations
+            .get(room)
+            .filter(|i| i.deadline > now.mono && !i.here_only)?;
         let isolation = Isolation {
             room: room.clone(),
             reason: i.reason.clone(),
@@ -233,16 +263,39 @@ impl Core {
     /// Forgets what has served: silent clients, destroyed rooms, lost sources.
     fn sweep(&mut self, now: Now) {
         let idle = self.rules.idle;
-        for room in self.rooms.values_mut() {
-            room.clients.retain(|_, seen| now.mono.since(*seen) < idle);
+        let shares = self.shares();
+        let mut silent: Vec<Member> = Vec::new();
+        for (id, room) in &mut self.rooms {
+            room.clients.retain(|client, seen| {
+                let signals = now.mono.since(*seen) < idle;
+                if shares && !signals {
+                    silent.push(Member {
+                        room: id.clone(),
+                        client: client.clone(),
+                        joined: false,
+                    });
+                }
+                signals
+            });
+        }
+        for member in silent {
+            self.member(member);
         }
         let over = |room: &Room| room.record.state == State::Destroyed && room.unstored.is_empty();
         let tombstones = self.rooms.values().filter(|r| over(r)).count();
         let crowded = tombstones > usize::try_from(self.rules.quota).unwrap_or(usize::MAX);
         // In a storm of short lives memory counts for more: only what `adopt` asks for is kept.
         let kept = if crowded { self.settling() } else { TOMBSTONE };
-        self.rooms
-            .retain(|_, room| !over(room) || now.mono.since(room.progress.0) < kept);
+        let mut forgotten: Vec<RoomId> = Vec::new();
+        self.rooms.retain(|id, room| {
+            let stays = !over(room) || now.mono.since(room.progress.0) < kept;
+            if shares && !stays {
+                forgotten.push(id.clone());
+            }
+            stays
+        });
+        self.commands
+            .extend(forgotten.into_iter().map(|room| Command::ForgetRoom { room }));
         let used: BTreeSet<&SourceId> = self
             .rooms
             .values()

@@ -114,6 +114,11 @@ impl OpId {
     pub fn generated(epoch: crate::Epoch, n: u64) -> OpId {
         OpId(format!("agent/{epoch}/{n}").into())
     }
+
+    /// The same where others write to the same store: `run` is that of one start of one agent.
+    pub fn of_run(run: u64, n: u64) -> OpId {
+        OpId(format!("agent/{run:016x}/{n}").into())
+    }
 }
 
 id!(

@@ -77,6 +77,10 @@ pub enum Input {
         /// The answer.
         result: Result<Option<Seen>, String>,
     },
+    /// A change of a room that was stored, by this agent or another; with the isolation that is stored of the room.
+    Heard(crate::StateChangeEvent, Option<crate::Isolation>),
+    /// Every isolation that is stored, of every agent.
+    Isolations(Vec<crate::Isolation>),
     /// The store's answer to `Command::Members`; with `Err`, what was not told.
     Members(Result<(), (Vec<Member>, String)>),
     /// A session took note of a STATE_EXPIRED.

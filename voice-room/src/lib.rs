@@ -24,7 +24,7 @@ pub mod timeline;
 pub use binding::{Binding, Flow, Ssrc};
 pub use command::Command;
 pub use config::Rules;
-pub use core::Core;
+pub use core::{Core, Tenure};
 pub use id::{ClientId, IdError, NodeName, OpId, PeerId, RoomId, SourceId, TraceId};
 pub use input::Input;
 pub use number::{Epoch, Incarnation, Port, Version};

@@ -135,6 +135,8 @@ pub struct Refresh {
     pub room: RoomId,
     /// The version that should be stored.
     pub version: Version,
+    /// The change that made it: after a failover another owner may have used the same number.
+    pub op_id: OpId,
     /// The epoch the room is held under.
     pub epoch: Epoch,
 }
@@ -142,11 +144,11 @@ pub struct Refresh {
 /// A store's answer to a [`Refresh`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refreshed {
-    /// This version is stored; it is kept for another while.
+    /// This version of this change is stored; it is kept for another while.
     Kept,
     /// Nothing is stored.
     Missing,
-    /// Another version is stored; it was not refreshed.
+    /// Something else is stored; it was not refreshed.
     Differs(RoomRecord),
     /// A higher epoch has written; nothing was refreshed.
     Fenced(Epoch),

@@ -1,6 +1,6 @@
 //! Why a request was refused, as a type.
 
-use crate::{ClientId, EventType, Incarnation, RoomId, State, Version};
+use crate::{ClientId, EventType, Incarnation, NodeName, RoomId, State, Version};
 use alloc::string::String;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,12 @@ pub enum Rejected {
         /// Who serves it.
         owner: String,
     },
+    /// Another agent owns this room.
+    #[error("room is owned by node {owner}: ask there")]
+    NotOwner {
+        /// Which node.
+        owner: NodeName,
+    },
     /// A bound was reached; nothing was taken.
     #[error("{0}")]
     Limit(String),
@@ -104,6 +110,7 @@ impl Rejected {
             Rejected::NotYet(_) => "not_yet",
             Rejected::Forbidden(_) => "forbidden",
             Rejected::NotYourRoom { .. } => "not_your_room",
+            Rejected::NotOwner { .. } => "not_owner",
             Rejected::Limit(_) => "limit",
             Rejected::Conflict(_) => "conflict",
         }

@@ -114,7 +114,8 @@ impl fmt::Display for EventType {
 }
 
 /// The state table. `None` is "no room of this name", which a DESTROYED room is too. RELEASE stands twice: a media
-/// heartbeat decides which. RESTORE keeps the state: its owner puts back a record that the store lost.
+/// heartbeat decides which. RESTORE puts back what a store has lost: its owner's state does not change, and a store
+/// that lost the whole record had none.
 pub const TABLE: &[(Option<State>, EventType, State)] = {
     use {EventType as E, State as S};
     &[
@@ -135,6 +136,11 @@ pub const TABLE: &[(Option<State>, EventType, State)] = {
         (Some(S::Created), E::Close, S::Destroyed),
         (Some(S::Liveing), E::Close, S::Destroyed),
         (Some(S::GraceClosing), E::Close, S::Destroyed),
+        (None, E::Restore, S::Created),
+        (None, E::Restore, S::Liveing),
+        (None, E::Restore, S::GraceClosing),
+        (None, E::Restore, S::Expired),
+        (None, E::Restore, S::Destroyed),
         (Some(S::Created), E::Restore, S::Created),
         (Some(S::Liveing), E::Restore, S::Liveing),
         (Some(S::GraceClosing), E::Restore, S::GraceClosing),

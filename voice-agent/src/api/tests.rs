@@ -124,6 +124,7 @@ fn view(room: &str, blocked: bool) -> RoomView {
             steps: Vec::new(),
             acked: Vec::new(),
         }),
+        authority: voice_room::core::Authority::Held(voice_room::Epoch::default()),
         unstored: 0,
     }
 }

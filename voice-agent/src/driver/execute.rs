@@ -41,6 +41,7 @@ impl Driver {
             }
             let journalled = self.write_intents(&commands).await;
             self.forget_intents(&commands).await;
+            self.keep_rooms(&commands);
             let [kernel, pushes, rest] = by_urgency(commands);
             let armed: Vec<Armed> = kernel.into_iter().filter_map(|c| self.tell_kernel(c)).collect();
             self.tell_journalled(journalled);
@@ -92,7 +93,9 @@ impl Driver {
             | Command::Bind { .. }
             | Command::Unbind { .. }
             | Command::Arm { .. }
-            | Command::Disarm { .. } => {}
+            | Command::Disarm { .. }
+            | Command::Keep(_)
+            | Command::ForgetRoom { .. } => {}
             Command::PushExpired(expired) => {
                 let result = self.sessions.expired(&expired);
                 self.step(expired.room, expired.incarnation, Step::Push, None, result);
@@ -279,7 +282,11 @@ impl Driver {
         let store = self.store.clone();
         let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
         let timer = self.vitals.commits.start_timer();
+        let kept = self.kept.clone();
         self.answer(async move {
+            if let Some(kept) = kept {
+                kept.await;
+            }
             let result = said(store.commit(change).await);
             timer.observe_duration();
             Input::Stored { room, op_id, result }

@@ -244,6 +244,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         sessions,
         store: store.clone(),
         registry,
+        kept: None,
         journal: journal.clone(),
         evidence: Evidence::new(journal.clone()),
         kill_switch,

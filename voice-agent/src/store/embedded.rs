@@ -17,7 +17,7 @@ use crate::telemetry::Counter;
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
 use tables::RoomTables;
-use voice_room::{Change, RoomId, StateChangeEvent, record::Committed};
+use voice_room::{Change, Isolation, RoomId, StateChangeEvent, record::Committed};
 
 /// Requests that may wait; more are refused at once.
 const QUEUE: usize = 4_096;
@@ -41,6 +41,7 @@ enum Job {
     Load(Answer<Stored>),
     Refresh(Vec<Refresh>, Answer<Vec<(RoomId, Refreshed)>>),
     Look(RoomId, Answer<Option<Seen>>),
+    Isolation(RoomId, Answer<Option<Isolation>>),
     Events {
         after: Option<u64>,
         limit: usize,
@@ -91,6 +92,11 @@ impl RoomStore for Embedded {
         self.queue
             .ask(READ_WITHIN, |answer| Job::Look(room, answer))
             .await
+    }
+
+    async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError> {
+        let job = |answer| Job::Isolation(room, answer);
+        self.queue.ask(READ_WITHIN, job).await
     }
 
     /// Keeps nothing: nobody else reads this store.

@@ -1,4 +1,4 @@
-//! The local journal: intents of trips, maintenance, the timeline behind `explain`, and the epoch counter. Always on this host,
+//! The local journal: intents of trips, rooms that a shared store holds, maintenance, the timeline behind `explain`, and the epoch counter. Always on this host,
 //! whatever the store is. Its database is its own, so that it never waits for a sync of the embedded store: intents and
 //! entries are given to the operating system, which survives kill -9 but not loss of power; only epochs are synced.
 
@@ -15,7 +15,7 @@ use super::{
 use crate::telemetry::Counter;
 use std::{path::Path, time::Duration};
 use tables::JournalTables;
-use voice_room::{Entry, Maintenance, RoomId, input::Intent};
+use voice_room::{Entry, Maintenance, RoomId, RoomRecord, input::Intent};
 
 /// Requests that may wait; more are refused at once.
 const QUEUE: usize = 4_096;
@@ -31,6 +31,8 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 pub struct Journalled {
     /// Every intent, also ended ones.
     pub intents: Vec<Intent>,
+    /// The rooms as they were last kept; none where the store is this host's own.
+    pub rooms: Vec<RoomRecord>,
     /// All maintenance, also what has ended.
     pub maintenance: Vec<Maintenance>,
     /// What could not be read, by key; left as it is.
@@ -50,6 +52,7 @@ pub struct JournalHandle {
 enum Job {
     Put(Vec<Intent>, Answer<()>),
     Forget(RoomId, Answer<()>),
+    Keep(Vec<RoomRecord>, Vec<RoomId>, Answer<()>),
     Intents(Answer<Journalled>),
     Maintain(Box<Maintenance>, Answer<()>),
     EndMaintenance(Option<RoomId>, Answer<()>),
@@ -104,7 +107,17 @@ impl JournalHandle {
             .ask(WRITE_WITHIN, |answer| Job::EndMaintenance(room, answer))
     }
 
-    /// Every intent, and all maintenance. At most 10 s.
+    /// Keeps these rooms, each in place of what was kept of it, and then forgets those, all or none. At most 1 s.
+    pub fn keep(
+        &self,
+        rooms: Vec<RoomRecord>,
+        over: Vec<RoomId>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.queue
+            .ask(WRITE_WITHIN, |answer| Job::Keep(rooms, over, answer))
+    }
+
+    /// Every intent, kept rooms, and all maintenance. At most 10 s.
     pub fn intents(&self) -> impl Future<Output = Result<Journalled, StoreError>> + Send + use<> {
         self.queue.ask(READ_WITHIN, Job::Intents)
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Core,
+    authority::Authority,
     counts::Counts,
     room::{Pending, Room},
 };
@@ -50,7 +51,7 @@ impl Core {
             if shadowed {
                 self.out(Command::Disarm { room: id.clone() });
             }
-            self.store(change.clone(), cause.reply);
+            self.store(now, change.clone(), cause.reply);
             self.record_transition(&change);
         }
     }
@@ -64,20 +65,42 @@ impl Core {
         match self.rooms.get_mut(id) {
             Some(room) => room.begin(room.record.incarnation.next().max(clock), moment),
             None => {
-                let record = self.blank(id, clock);
-                self.rooms.insert(id.clone(), Room::new(record, moment));
+                let (record, authority) = (self.blank(id, clock), self.authority_at_first());
+                self.rooms
+                    .insert(id.clone(), Room::new(record, moment, authority));
             }
         }
+        self.custody.remove(id);
+        if let Some(room) = self
+            .rooms
+            .get_mut(id)
+            .filter(|r| r.authority.ceded_to().is_some())
+        {
+            room.authority = Authority::Unclaimed;
+        }
         self.transition(now, id, event, to, cause);
+        if self.claims_rooms() {
+            self.claim_room(id);
+        }
+    }
+
+    /// The name of the next change that is decided here.
+    pub(super) fn next_op(&mut self) -> OpId {
+        self.ops += 1;
+        match self.tenure.shared {
+            Some(run) => OpId::of_run(run, self.ops),
+            None => OpId::generated(self.tenure.epoch.unwrap_or_default(), self.ops),
+        }
     }
 
     pub(super) fn blank(&self, id: &RoomId, incarnation: Incarnation) -> RoomRecord {
+        let epoch = self.tenure.epoch.unwrap_or_default();
         RoomRecord {
             room: id.clone(),
             state: State::Destroyed,
             version: Version(0),
-            epoch: self.epoch,
-            op_id: OpId::generated(self.epoch, 0),
+            epoch,
+            op_id: OpId::generated(epoch, 0),
             incarnation,
             owner: self.node.clone(),
             since: crate::Wall(0),
@@ -97,21 +120,19 @@ impl Core {
         to: State,
         cause: &Cause,
     ) -> Option<Change> {
-        let room = self.rooms.get_mut(id)?;
+        let room = self.rooms.get(id)?;
         let old_state = room.state();
-        if !crate::state::allows(old_state, event, to) {
+        if !crate::state::allows(old_state, event, to) || !Core::is_ours_to_change(room, event) {
             return None;
         }
+        let op_id = cause.op_id.clone().unwrap_or_else(|| self.next_op());
+        let room = self.rooms.get_mut(id)?;
         let counted = Counts::of(Some(room));
-        self.ops += 1;
-        let op_id = cause
-            .op_id
-            .clone()
-            .unwrap_or_else(|| OpId::generated(self.epoch, self.ops));
         let record = &mut room.record;
         record.state = to;
         record.version = record.version.next();
-        record.epoch = self.epoch;
+        // Until it is held again, the last epoch it was; what is sent has the one it is sent under.
+        record.epoch = room.authority.epoch().unwrap_or(record.epoch);
         record.op_id = op_id.clone();
         record.owner = self.node.clone();
         record.since = now.wall;
@@ -125,7 +146,7 @@ impl Core {
             old_state,
             new_state: to,
             version: record.version,
-            epoch: self.epoch,
+            epoch: record.epoch,
             op_id,
             actor: cause.actor.clone(),
             reason: cause.reason.clone(),
@@ -148,22 +169,50 @@ impl Core {
     }
 
     /// Puts a change into the room's queue; the store has at most one of a room at a time, so they arrive in order.
-    pub(super) fn store(&mut self, change: Change, reply: Option<ReplyId>) {
-        let Some(room) = self.rooms.get_mut(&change.record.room) else {
+    pub(super) fn store(&mut self, now: Now, change: Change, reply: Option<ReplyId>) {
+        let id = change.record.room.clone();
+        let Some(room) = self.rooms.get_mut(&id) else {
             return;
         };
-        let first = room.unstored.is_empty();
+        if let Some(owner) = room.authority.ceded_to().cloned() {
+            if let Some(to) = reply {
+                let result = Err(crate::Rejected::NotOwner { owner });
+                self.out(Command::Reply { to, result });
+            }
+            return self.leave_to_owner(&id);
+        }
         let counted = Counts::of(Some(room));
-        let replies = reply.into_iter().collect();
         room.unstored.push_back(Pending {
-            change: change.clone(),
-            replies,
-            retry_at: None,
+            replies: reply.into_iter().collect(),
+            ..Pending::new(change)
         });
         self.counts.change(counted, Counts::of(Some(room)));
-        if first {
-            self.out(Command::Commit(change));
+        self.keep(&id);
+        self.send_front(now, &id);
+    }
+
+    /// Sends what waits first, if the room is held, under the epoch it is held under now.
+    pub(super) fn send_front(&mut self, now: Now, id: &RoomId) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        let Some(epoch) = room.authority.epoch() else {
+            return;
+        };
+        let Some(front) = room.unstored.front_mut() else {
+            return;
+        };
+        if front.sent || front.retry_at.is_some_and(|t| t > now.mono) {
+            return;
         }
+        (front.sent, front.retry_at) = (true, None);
+        let change = &mut front.change;
+        (change.record.epoch, change.event.epoch) = (epoch, epoch);
+        change.record.owner.clone_from(&self.node);
+        let change = change.clone();
+        room.record.epoch = epoch;
+        room.used(change.record.version, &change.record.op_id);
+        self.out(Command::Commit(change));
     }
 
     pub(super) fn record_transition(&mut self, change: &Change) {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Command, EventType, Now, Rejected, RoomId, State,
     input::{ClientAct, ClientFact},
+    record::Member,
     timeline::{Actor, What},
 };
 use alloc::{format, vec::Vec};
@@ -67,14 +68,24 @@ impl Core {
             room.record.host = Some(fact.client.clone());
         }
         let is_host = room.record.host.as_ref() == Some(&fact.client);
-        if fact.what == ClientAct::Leave {
-            room.clients.remove(&fact.client);
+        let joined = fact.what != ClientAct::Leave;
+        let changed = if joined {
+            room.clients.insert(fact.client.clone(), now.mono).is_none()
         } else {
-            room.clients.insert(fact.client.clone(), now.mono);
+            room.clients.remove(&fact.client).is_some()
+        };
+        if joined {
             room.last_signal = Some(now.mono);
             if is_host {
                 room.host_seen = Some(now.mono);
             }
+        }
+        if changed {
+            self.member(Member {
+                room: fact.room.clone(),
+                client: fact.client.clone(),
+                joined,
+            });
         }
         if first_sight_of_host {
             self.record(
@@ -124,7 +135,11 @@ impl Core {
             let seen = room.host_seen.map(|t| t.max(self.progress.0));
             // Only while the room is heard of at all: without its heartbeats the stuck detector judges it, not this.
             let heard = room.misses(now.mono, self.progress, self.rules.heartbeat) < self.rules.warn_misses;
-            room.record.state == State::Liveing && heard && seen.is_some_and(|t| now.mono.since(t) > silence)
+            let ours = room.authority.ceded_to().is_none();
+            room.record.state == State::Liveing
+                && ours
+                && heard
+                && seen.is_some_and(|t| now.mono.since(t) > silence)
         };
         let gone: Vec<RoomId> = self
             .rooms
@@ -138,7 +153,8 @@ impl Core {
         }
         let empty = |room: &Room| {
             let entered = now.mono.since(room.progress.0) >= self.rules.idle;
-            let closes = room.record.state == State::GraceClosing && !room.is_full();
+            let ours = room.authority.ceded_to().is_none();
+            let closes = room.record.state == State::GraceClosing && ours && !room.is_full();
             closes && entered && self.nobody_active(now.mono, room).is_ok()
         };
         let over: Vec<RoomId> = self

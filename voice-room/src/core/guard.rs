@@ -40,6 +40,9 @@ impl Core {
             same_life(room, r)?;
             in_sequence(room, r)?;
             self.own_room(now.mono, room, &r.actor)?;
+            if !matches!(r.ask, Ask::Block { .. } | Ask::Release { .. }) {
+                Core::not_ceded(room)?;
+            }
         }
         if let Some(room) = room {
             takes_more(room, r)?;

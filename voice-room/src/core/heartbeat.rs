@@ -47,6 +47,7 @@ impl Core {
         self.listed(now, &id, served);
         if served.participants > 0 {
             self.beat(now, &id, source, served);
+            self.ask_again(now, &id);
         }
     }
 

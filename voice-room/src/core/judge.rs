@@ -128,6 +128,10 @@ impl Core {
             room.watch.contradiction_since = None;
         }
         let contradiction = room.watch.contradiction_since.map(|t| now.mono.since(t));
+        let flows = |w: &crate::timeline::Testimony| w.rtp_in > 0 || w.rtp_out > 0;
+        if room.authority.ceded_to().is_some() && !evidence.witness.as_ref().is_some_and(flows) {
+            return self.has_gone_to_owner(id);
+        }
         let source = room.record.source.clone();
         let work = sources.get(&source).copied().unwrap_or_default();
         let context = Context {

@@ -67,9 +67,16 @@ impl Core {
         for (id, block) in blocks {
             self.settle_block(now, &id, &block);
         }
+        if self.claims_rooms() {
+            let wanted = |(id, room): (&RoomId, &Room)| room.wants_owner().then(|| id.clone());
+            let wanted: Vec<RoomId> = self.rooms.iter().filter_map(wanted).collect();
+            for id in wanted {
+                self.claim_room(&id);
+            }
+        }
     }
 
-    fn restore_isolation(&mut self, now: Now, isolation: Isolation) {
+    pub(super) fn restore_isolation(&mut self, now: Now, isolation: Isolation) {
         let left = isolation.until.since(now.wall);
         if !left.is_zero() {
             let Isolation { room, reason, until } = isolation;
@@ -79,6 +86,7 @@ impl Core {
                     reason,
                     until,
                     deadline: now.mono + left,
+                    here_only: false,
                 },
             );
         }
@@ -101,8 +109,9 @@ impl Core {
             self.out(Command::Forget { room: id.clone() });
         }
         let binding = binding.unwrap_or_else(|| record.ports.clone().into());
-        self.rooms
-            .insert(id.clone(), Room::new(record, (now.mono, Progress::AgentStart)));
+        let authority = self.authority_at_first();
+        let room = Room::new(record, (now.mono, Progress::AgentStart), authority);
+        self.rooms.insert(id.clone(), room);
         if let Some(intent) = intent {
             let life = intent.change.record.incarnation;
             let block = blocks.get(&id).filter(|b| b.incarnation == life);
@@ -136,13 +145,12 @@ impl Core {
             change.record.clone_from(&room.record);
             change.event.version = change.record.version;
         } else {
-            change.record.epoch = self.epoch;
-            change.event.epoch = self.epoch;
+            let epoch = self.tenure.epoch.unwrap_or(room.record.epoch);
+            (change.record.epoch, change.event.epoch) = (epoch, epoch);
             room.record.clone_from(&change.record);
             room.unstored.push_back(Pending {
-                change: change.clone(),
-                replies: Vec::new(),
                 retry_at: Some(now.mono),
+                ..Pending::new(change.clone())
             });
         }
         if change.record.version != intent.change.record.version {
@@ -221,6 +229,7 @@ impl Core {
                 reason,
                 until,
                 deadline,
+                here_only: false,
             },
         );
         if let Some(room) = self.rooms.get_mut(id) {

@@ -1,6 +1,6 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
-use super::{ports::Mark, request::accepted, view::StepState, witness::Witness};
+use super::{authority::Authority, ports::Mark, request::accepted, view::StepState, witness::Witness};
 use crate::{
     Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
     command::Accepted,
@@ -42,6 +42,16 @@ pub(crate) struct Room {
     pub(crate) watch: Watch,
     pub(crate) trip: Option<Trip>,
     pub(crate) unstored: VecDeque<Pending>,
+    pub(crate) authority: Authority,
+    /// The highest version that was sent to the store or seen there, and which change that was. No other gets this number.
+    pub(crate) highest: Version,
+    pub(crate) highest_op: Option<OpId>,
+    /// When a shared store was last known to hold this record.
+    pub(crate) kept: Option<Mono>,
+    /// The version it was asked to refresh.
+    pub(crate) asked: Option<Version>,
+    /// When another's room was last asked for.
+    pub(crate) asked_again: Option<Mono>,
     /// The last changes the store took, and what each led to.
     done: VecDeque<(OpId, Accepted)>,
     sequences: Vec<(Actor, u64)>,
@@ -81,16 +91,35 @@ pub(crate) struct Pending {
     pub(crate) replies: Vec<ReplyId>,
     /// Set after a failure: when to try again.
     pub(crate) retry_at: Option<Mono>,
+    /// The store has it and has not answered yet.
+    pub(crate) sent: bool,
+}
+
+impl Pending {
+    pub(crate) fn new(change: Change) -> Pending {
+        Pending {
+            change,
+            replies: Vec::new(),
+            retry_at: None,
+            sent: false,
+        }
+    }
 }
 
 impl Room {
-    pub(crate) fn new(record: RoomRecord, progress: Moment) -> Room {
+    pub(crate) fn new(record: RoomRecord, progress: Moment, authority: Authority) -> Room {
         let mut done = VecDeque::new();
         if record.version > Version(0) {
             // A record that was found stored answers the repeat of its own change.
             done.push_back((record.op_id.clone(), accepted(&record)));
         }
         Room {
+            authority,
+            highest: record.version,
+            highest_op: Some(record.op_id.clone()),
+            kept: None,
+            asked: None,
+            asked_again: None,
             record,
             progress,
             heartbeat: None,
@@ -111,6 +140,19 @@ impl Room {
     /// The state for the table: a DESTROYED room is none.
     pub(crate) fn state(&self) -> Option<State> {
         Some(self.record.state).filter(|s| *s != State::Destroyed)
+    }
+
+    /// Whether it must be owned: it lives, or its end is still to be stored.
+    pub(crate) fn wants_owner(&self) -> bool {
+        self.state().is_some() || !self.unstored.is_empty()
+    }
+
+    /// This number is that change's now.
+    pub(crate) fn used(&mut self, version: Version, op: &OpId) {
+        if version >= self.highest {
+            self.highest = version;
+            self.highest_op = Some(op.clone());
+        }
     }
 
     pub(crate) fn is_judged(&self) -> bool {
@@ -141,10 +183,14 @@ impl Room {
         record.ports = Vec::new();
         let unstored = core::mem::take(&mut self.unstored);
         let done = core::mem::take(&mut self.done);
+        let authority = self.authority.clone();
+        let (highest, highest_op) = (self.highest, self.highest_op.take());
         *self = Room {
             unstored,
             done,
-            ..Room::new(record, progress)
+            highest,
+            highest_op,
+            ..Room::new(record, progress, authority)
         };
     }
 

@@ -8,7 +8,7 @@ use super::{
     trip::stored_detail,
 };
 use crate::{
-    Command, EventType, Incarnation, Now, OpId, Rejected, RoomId, RoomRecord, State, StateChangeEvent,
+    Command, Epoch, EventType, Incarnation, Now, OpId, Rejected, RoomId, RoomRecord, State, StateChangeEvent,
     input::StepResult,
     record::Committed,
     state::allows,
@@ -22,7 +22,7 @@ use alloc::{
 use core::time::Duration;
 
 /// A change the store did not take is offered again after this long.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 impl Core {
     pub(super) fn stored(&mut self, now: Now, id: &RoomId, op: &OpId, result: Result<Committed, String>) {
@@ -33,9 +33,21 @@ impl Core {
         let Some(front) = room.unstored.front_mut().filter(|p| p.change.record.op_id == *op) else {
             return;
         };
+        front.sent = false;
         match result {
             Ok(Committed::Ok | Committed::Skipped) => self.taken(now, id),
-            Ok(Committed::Conflict(current)) => self.conflict(now, id, current),
+            Ok(Committed::Conflict(current)) => {
+                // Of a room that is not held it is offered again once it is, and judged then.
+                if let Some(epoch) = room.authority.epoch() {
+                    self.conflict(now, id, current, epoch);
+                }
+            }
+            Ok(Committed::Fenced(fence)) if self.tenure.epoch.is_none() => match room.authority.epoch() {
+                // It was sent under an epoch before this one.
+                Some(epoch) if fence <= epoch => self.send_front(now, id),
+                Some(_) => self.outvoted(now, id, fence),
+                None => {}
+            },
             Ok(Committed::Fenced(epoch)) => {
                 self.give_up(now, id, &format!("fenced: epoch {epoch} has written before"));
             }
@@ -56,8 +68,8 @@ impl Core {
             return;
         };
         self.counts.change(counted, Counts::of(Some(room)));
-        let next = room.unstored.front().map(|p| p.change.clone());
         let answer = accepted(&done.change.record);
+        room.kept = Some(now.mono);
         room.remember(done.change.record.op_id.clone(), answer.clone());
         for to in done.replies {
             self.out(Command::Reply {
@@ -76,14 +88,26 @@ impl Core {
         } else {
             self.out(Command::PushUpdate(told(event)));
         }
-        self.commands.extend(next.map(Command::Commit));
+        self.send_front(now, id);
+        match self.rooms.get(id) {
+            Some(room) if !room.wants_owner() => self.cede_room(id),
+            _ => self.describe_stored(&done.change.record),
+        }
     }
 
-    fn conflict(&mut self, now: Now, id: &RoomId, current: Option<RoomRecord>) {
+    fn conflict(&mut self, now: Now, id: &RoomId, current: Option<RoomRecord>, epoch: Epoch) {
         let Some(front) = self.rooms.get(id).and_then(|r| r.unstored.front()) else {
             return;
         };
         let behind = |c: &RoomRecord| c.version.next() < front.change.record.version;
+        let newer = current.as_ref().map(|c| c.epoch).filter(|e| *e > epoch);
+        if let Some(newer) = newer.filter(|_| self.claims_rooms()) {
+            return self.outvoted(now, id, newer);
+        }
+        if self.shares() && newer.is_none() && current.as_ref().is_none_or(behind) {
+            let state = front.change.event.old_state;
+            return self.put_back_first(now, id, current.as_ref(), state);
+        }
         if let Some(current) = current.as_ref().filter(|c| behind(c)) {
             // It took the version before this one and lost it. A version number is never used twice.
             let behind = format!("the store fell behind: it holds version {}", current.version);
@@ -93,8 +117,9 @@ impl Core {
             None => "the store has no record of this room".to_string(),
             Some(c) => format!("{} version {} of {} is stored", c.state, c.version, c.owner),
         };
-        let ours = current.as_ref().is_none_or(|c| c.epoch <= self.epoch);
-        let kept = self.first_that_fits(id, current.as_ref()).filter(|_| ours);
+        let kept = self
+            .first_that_fits(id, current.as_ref())
+            .filter(|_| newer.is_none());
         match (kept, current) {
             (Some(kept), current) => {
                 self.refuse_first(now, id, kept, &reason);
@@ -129,8 +154,7 @@ impl Core {
         };
         let Some(current) = current else {
             // A store without a record takes a new life under any version.
-            let next = room.unstored.front().map(|p| p.change.clone());
-            return self.commands.extend(next.map(Command::Commit));
+            return self.send_front(now, id);
         };
         // A life is told apart from every earlier one, also after the clock was set back.
         let begins = |p: &&Pending| begins_life(p.change.event.event_type);
@@ -153,8 +177,11 @@ impl Core {
         }
         room.record.version = version;
         room.record.incarnation = Incarnation(room.record.incarnation.0.saturating_add(by));
-        let next = room.unstored.front().map(|p| p.change.clone());
-        self.commands.extend(next.map(Command::Commit));
+        if self.tenure.shared.is_some() && !Core::next_is_free(room, current.version) {
+            return self.put_back_first(now, id, Some(current), Some(current.state));
+        }
+        self.send_front(now, id);
+        self.keep(id);
         if moved {
             self.bind(now, id);
         }
@@ -162,7 +189,7 @@ impl Core {
     }
 
     /// The trip that waits has another version now, and perhaps another life: its steps are taken again with it.
-    fn rebase_trip(&mut self, id: &RoomId, moved: bool) {
+    pub(super) fn rebase_trip(&mut self, id: &RoomId, moved: bool) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
@@ -183,28 +210,30 @@ impl Core {
     }
 
     /// What is stored wins. A room that is cut stays so: only the store does not have it.
-    fn take_over(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
+    pub(super) fn take_over(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
         let Some(room) = self.rooms.get_mut(id).filter(|r| r.trip.is_none()) else {
             return;
         };
         let counted = Counts::of(Some(room));
-        let ports = current.ports.clone();
         let (state, since) = (current.state, current.since);
-        if current.incarnation == room.record.incarnation && state != State::Destroyed {
+        let same_life = current.incarnation == room.record.incarnation;
+        // A room that is served here keeps what is known of it here, whoever began its life.
+        let keeps = state != State::Destroyed
+            && (same_life || (room.heartbeat.is_some() && self.tenure.shared.is_some()));
+        if keeps {
             let ports = core::mem::take(&mut room.record.ports);
-            let source = room.record.source.take().or(current.source);
+            let source = room.record.source.take().or_else(|| current.source.clone());
+            room.used(current.version, &current.op_id);
             room.record = RoomRecord {
                 ports,
                 source,
                 ..current
             };
-        } else {
-            self.retire(id);
-            let room = Room::new(current, (now.mono, Progress::Ownership));
-            self.rooms.insert(id.clone(), room);
-            if state.is_live() && !ports.is_empty() {
-                self.reclaim(now, id, &ports.into());
+            if !same_life {
+                self.bind(now, id);
             }
+        } else {
+            self.replace(now, id, current);
         }
         self.counts.change(counted, Counts::of(self.rooms.get(id)));
         if state == State::Expired && !self.isolations.contains_key(id) {
@@ -213,13 +242,37 @@ impl Core {
                 reason: "expired by another owner".into(),
                 until: now.wall + left,
                 deadline: now.mono + left,
+                here_only: false,
             };
             self.isolations.insert(id.clone(), isolated);
+        }
+        self.keep(id);
+        self.sign(now, id);
+    }
+
+    /// Another life takes the place of what was here.
+    fn replace(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
+        self.retire(id);
+        let (state, ports) = (current.state, current.ports.clone());
+        // Ports of another node's record are ports of that node.
+        let here = current.owner == self.node;
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        let authority = room.authority.clone();
+        let (highest, highest_op) = (room.highest, room.highest_op.take());
+        let mut next = Room::new(current, (now.mono, Progress::Ownership), authority);
+        if highest > next.highest {
+            (next.highest, next.highest_op) = (highest, highest_op);
+        }
+        *room = next;
+        if state.is_live() && !ports.is_empty() && here {
+            self.reclaim(now, id, &ports.into());
         }
     }
 
     /// Refuses everything that waits. A trip stays in force in the kernel and here; only the store does not have it.
-    fn give_up(&mut self, now: Now, id: &RoomId, reason: &str) {
+    pub(super) fn give_up(&mut self, now: Now, id: &RoomId, reason: &str) {
         self.refuse_first(now, id, usize::MAX, reason);
     }
 
@@ -289,7 +342,7 @@ fn begins_trip(event: EventType) -> bool {
     matches!(event, EventType::Stuck | EventType::OwnerLost)
 }
 
-fn ends_trip(event: EventType) -> bool {
+pub(super) fn ends_trip(event: EventType) -> bool {
     matches!(event, EventType::Release | EventType::IsolationOver)
 }
 
@@ -320,7 +373,7 @@ fn must_not_be_lost(event: EventType) -> bool {
     begins_life(event) || begins_trip(event) || ends_trip(event)
 }
 
-fn told(event: &StateChangeEvent) -> crate::command::RoomUpdate {
+pub(super) fn told(event: &StateChangeEvent) -> crate::command::RoomUpdate {
     crate::command::RoomUpdate {
         room: event.room.clone(),
         incarnation: event.incarnation,

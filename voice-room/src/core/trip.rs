@@ -91,6 +91,7 @@ impl Core {
                 reason,
                 until,
                 deadline,
+                here_only: false,
             },
         );
         let room = self.rooms.get_mut(id)?;
@@ -113,7 +114,7 @@ impl Core {
             self.arm(id);
         }
         self.push_expired(id);
-        self.store(change.clone(), cause.reply);
+        self.store(now, change.clone(), cause.reply);
         self.record_transition(&change);
         Some(change.record.version)
     }
@@ -163,8 +164,8 @@ impl Core {
         let expired = Expired {
             room: id.clone(),
             incarnation: room.record.incarnation,
-            version: room.record.version,
-            epoch: self.epoch,
+            version: trip.change.record.version,
+            epoch: room.record.epoch,
             reason: trip.reason.clone(),
             isolated_until: trip.until,
         };
@@ -184,7 +185,7 @@ impl Core {
             incarnation: record.incarnation,
             state: record.state,
             version: record.version,
-            epoch: self.epoch,
+            epoch: record.epoch,
             reason: reason.to_string(),
             trace_id: None,
         })
@@ -298,16 +299,12 @@ impl Core {
 
     /// Tries again what failed: changes the store did not take, and failed steps of trips.
     pub(super) fn retry(&mut self, now: Now) {
-        let mut again: Vec<Command> = Vec::new();
+        let mut again: Vec<RoomId> = Vec::new();
         let mut steps: Vec<(RoomId, Step)> = Vec::new();
         for (id, room) in &mut self.rooms {
-            if let Some(front) = room
-                .unstored
-                .front_mut()
-                .filter(|p| p.retry_at.is_some_and(|t| t <= now.mono))
-            {
-                front.retry_at = None;
-                again.push(Command::Commit(front.change.clone()));
+            let front = room.unstored.front();
+            if front.is_some_and(|p| !p.sent && p.retry_at.is_some_and(|t| t <= now.mono)) {
+                again.push(id.clone());
             }
             if let Some(trip) = room.trip.as_mut().filter(|t| t.retry_at <= now.mono) {
                 let failed = trip
@@ -321,7 +318,9 @@ impl Core {
                 steps.extend(failed.into_iter().map(|s| (id.clone(), s)));
             }
         }
-        self.commands.extend(again);
+        for id in again {
+            self.send_front(now, &id);
+        }
         for (id, step) in steps {
             self.retry_step(&id, step);
         }

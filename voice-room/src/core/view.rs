@@ -1,6 +1,6 @@
 //! A room as people and programs see it. Read only.
 
-use super::Core;
+use super::{Authority, Core};
 use crate::{
     Epoch, Flow, Incarnation, Mono, Now, PeerId, Port, RoomId, SourceId, Ssrc, State, Version, Wall,
     id::ClientId,
@@ -64,6 +64,8 @@ pub struct RoomView {
     pub block: Option<BlockView>,
     /// Changes the store has not taken yet.
     pub unstored: u32,
+    /// Whether it may be written to.
+    pub authority: Authority,
 }
 
 /// The trip a room is under.
@@ -148,6 +150,7 @@ impl Core {
                 acked: trip.acked.iter().cloned().collect(),
             }),
             unstored: u32::try_from(room.unstored.len()).unwrap_or(u32::MAX),
+            authority: room.authority.clone(),
         })
     }
 

@@ -124,6 +124,8 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
         Command::Refresh(_) => "refresh",
         Command::Look { .. } => "look",
         Command::Members(_) => "members",
+        Command::Keep(_) => "keep",
+        Command::ForgetRoom { .. } => "forget room",
         Command::Record(_) => "record",
         Command::RecordAgain(_) => "record again",
         Command::Note { .. } => "note",

@@ -82,7 +82,11 @@ impl RoomTables {
             let answer = match (fence, self.record(&wanted.room)?) {
                 (Some(fence), _) => Refreshed::Fenced(fence),
                 (None, None) => Refreshed::Missing,
-                (None, Some(stored)) if stored.version == wanted.version => Refreshed::Kept,
+                (None, Some(stored))
+                    if (stored.version, &stored.op_id) == (wanted.version, &wanted.op_id) =>
+                {
+                    Refreshed::Kept
+                }
                 (None, Some(stored)) => Refreshed::Differs(stored),
             };
             Ok((wanted.room.clone(), answer))

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
-use voice_room::{Entry, Maintenance, RoomId, Wall, input::Intent};
+use voice_room::{Entry, Maintenance, RoomId, RoomRecord, Wall, input::Intent};
 
 /// Entries kept of a room.
 pub(super) const ENTRIES_KEPT: usize = 2_000;
@@ -31,10 +31,11 @@ const KEY_TAIL: usize = 4 + 8 + 8;
 /// The key of the maintenance of every room; no room id has this character.
 const EVERY_ROOM: &[u8] = b"*";
 
-/// intents: by room id. maintenance: by room id, or [`EVERY_ROOM`]. timeline: by room id, NUL, position and time. meta: `epoch`, `run`.
+/// intents, rooms: by room id. maintenance: by room id, or [`EVERY_ROOM`]. timeline: by room id, NUL, position and time. meta: `epoch`, `run`.
 pub(super) struct JournalTables {
     db: Database,
     pub(super) intents: Keyspace,
+    pub(super) rooms: Keyspace,
     pub(super) maintenance: Keyspace,
     pub(super) timeline: Keyspace,
     pub(super) meta: Keyspace,
@@ -62,6 +63,7 @@ impl Tables for JournalTables {
         disk::insert_one(&meta, b"run", &run)?;
         Ok(JournalTables {
             intents: disk::table(&db, "intents")?,
+            rooms: disk::table(&db, "rooms")?,
             maintenance: disk::table(&db, "maintenance")?,
             timeline: disk::table(&db, "timeline")?,
             meta,
@@ -89,6 +91,17 @@ impl JournalTables {
         self.intents.remove(room.as_bytes()).map_err(|e| unwritable(&e))
     }
 
+    pub(super) fn keep(&self, rooms: &[RoomRecord], over: &[RoomId]) -> Result<(), StoreError> {
+        let mut batch = self.db.batch();
+        for record in rooms {
+            batch.insert(&self.rooms, record.room.as_bytes(), encode(record)?);
+        }
+        for room in over {
+            batch.remove(&self.rooms, room.as_bytes());
+        }
+        batch.commit().map_err(|e| unwritable(&e))
+    }
+
     pub(super) fn maintain(&self, notice: &Maintenance) -> Result<(), StoreError> {
         disk::insert_one(&self.maintenance, maintained(notice.room.as_ref()), notice)
     }
@@ -105,6 +118,13 @@ impl JournalTables {
             let (key, value) = pair.into_inner().map_err(|e| unreadable(&e))?;
             match disk::decode(&self.intents, &key, &value, Counter::JournalForeign) {
                 Ok(intent) => found.intents.push(intent),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        for pair in self.rooms.iter() {
+            let (key, value) = pair.into_inner().map_err(|e| unreadable(&e))?;
+            match disk::decode(&self.rooms, &key, &value, Counter::JournalForeign) {
+                Ok(room) => found.rooms.push(room),
                 Err(error) => found.damaged.push(error),
             }
         }

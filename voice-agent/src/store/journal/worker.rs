@@ -44,6 +44,7 @@ fn work(disk: &mut Disk<JournalTables>, job: Job) -> ControlFlow<Answer<()>> {
     match job {
         Job::Put(intents, answer) => tell(answer, disk.with(|tables| tables.put(&intents))),
         Job::Forget(room, answer) => tell(answer, disk.with(|tables| tables.forget(&room))),
+        Job::Keep(rooms, over, answer) => tell(answer, disk.with(|tables| tables.keep(&rooms, &over))),
         Job::Intents(answer) => tell(answer, disk.with(|tables| tables.intents())),
         Job::Maintain(notice, answer) => tell(answer, disk.with(|tables| tables.maintain(&notice))),
         Job::EndMaintenance(room, answer) => {
