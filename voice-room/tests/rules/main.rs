@@ -13,6 +13,7 @@ mod ports;
 mod properties;
 mod restart;
 mod said;
+mod shared;
 mod steps;
 mod store;
 mod stuck;
