@@ -1,6 +1,8 @@
 //! Real etcd members (Debian's etcd-server) on free loopback ports, with directories of their own; killed and removed on
 //! drop. They can be frozen, killed and started again.
 
+pub mod direct;
+
 use crate::{bpffs::Scratch, clock};
 use anyhow::{Context, ensure};
 use nix::{

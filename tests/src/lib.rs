@@ -24,6 +24,7 @@ pub mod pins;
 pub mod programs;
 pub mod proxy;
 pub mod redis;
+pub mod registrant;
 pub mod rtp;
 pub mod stage;
 pub mod store_cases;

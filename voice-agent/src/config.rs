@@ -146,6 +146,31 @@ pub enum StoreKind {
 pub struct RegistryConfig {
     /// `registry.kind`
     pub kind: RegistryKind,
+    /// `[registry.etcd]`
+    pub etcd: EtcdConfig,
+}
+
+/// The registry in etcd.
+#[derive(Debug, Clone)]
+pub struct EtcdConfig {
+    /// `registry.etcd.endpoints`, each `http://HOST:PORT` or `https://HOST:PORT`.
+    pub endpoints: Vec<String>,
+    /// `registry.etcd.era`, default 0.
+    pub era: u32,
+    /// `registry.etcd.ttl`, default 30 s; in whole seconds.
+    pub ttl: Duration,
+    /// `registry.etcd.grace`, default 300 s.
+    pub grace: Duration,
+    /// `registry.etcd.username`; `None`: no user.
+    pub username: Option<String>,
+    /// `registry.etcd.password_file`, with `username`.
+    pub password_file: Option<PathBuf>,
+    /// `registry.etcd.ca_file`; with https only.
+    pub ca_file: Option<PathBuf>,
+    /// `registry.etcd.cert_file`, with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// `registry.etcd.key_file`, with `cert_file`.
+    pub key_file: Option<PathBuf>,
 }
 
 /// Kinds of registries.
@@ -154,6 +179,8 @@ pub enum RegistryKind {
     /// This node owns every room that it serves.
     #[default]
     Local,
+    /// Rooms are claimed in etcd.
+    Etcd,
 }
 
 /// The Janus adapter.

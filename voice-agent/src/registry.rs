@@ -1,10 +1,12 @@
 //! Who owns a room, and under which epoch.
 
+pub mod etcd;
 pub mod local;
 
 pub use local::LocalRegistry;
 
-use crate::config::{RegistryConfig, RegistryKind};
+use crate::config::{Config, RegistryKind};
+use etcd::{About, Etcd, SettingsError};
 use voice_room::{Incarnation, RoomId, command::Meta};
 
 /// The registry this agent uses. Nothing here blocks; answers come as inputs to the driver.
@@ -12,34 +14,58 @@ use voice_room::{Incarnation, RoomId, command::Meta};
 pub enum Registry {
     /// This node owns what it serves, from the start on: nothing is asked and nothing answered.
     Local,
+    /// Rooms are claimed in etcd.
+    Etcd(etcd::Handle),
+}
+
+/// The configured registry, and what has to run for it. Reads files, so it is made before privileges are given up.
+///
+/// # Errors
+/// A file that the configuration names cannot be used.
+pub fn prepare(config: &Config) -> Result<(Registry, Option<Etcd>), SettingsError> {
+    if config.registry.kind == RegistryKind::Local {
+        return Ok((Registry::Local, None));
+    }
+    let about = About {
+        node: config.node.clone(),
+        identity: etcd::identity(&config.paths.state),
+        address: config.session.listen.to_string(),
+        capacity: config.rules.quota,
+    };
+    let etcd = Etcd::prepare(&config.registry.etcd, about)?;
+    Ok((Registry::Etcd(etcd.handle()), Some(etcd)))
 }
 
 impl Registry {
-    /// The configured one.
-    pub fn start(config: &RegistryConfig) -> Registry {
-        match config.kind {
-            RegistryKind::Local => Registry::Local,
+    /// Whether this agent may act in the name of what it holds, by the clock. False also before `LeaseLost` is told.
+    pub fn authority(&self) -> bool {
+        match self {
+            Registry::Local => true,
+            Registry::Etcd(etcd) => etcd.authority().holds(),
         }
     }
 
     /// Owns these rooms. Answers `Claimed` or `NotClaimed` for each.
-    pub fn claim(&self, _rooms: Vec<(RoomId, Incarnation)>) {
+    pub fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
         match self {
             Registry::Local => {}
+            Registry::Etcd(etcd) => etcd.claim(rooms),
         }
     }
 
     /// The room is not owned any more.
-    pub fn cede(&self, _room: RoomId) {
+    pub fn cede(&self, room: RoomId) {
         match self {
             Registry::Local => {}
+            Registry::Etcd(etcd) => etcd.cede(room),
         }
     }
 
     /// Tells others of an owned room.
-    pub fn describe(&self, _meta: Meta) {
+    pub fn describe(&self, meta: Meta) {
         match self {
             Registry::Local => {}
+            Registry::Etcd(etcd) => etcd.describe(meta),
         }
     }
 }

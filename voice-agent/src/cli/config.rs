@@ -6,11 +6,12 @@ use super::{
     output::{Output, Tone},
 };
 use crate::{
-    config::{self, Config, ConfigErrors, RegistryKind, StoreKind, XdpPolicy},
+    config::{self, Config, ConfigErrors, RegistryConfig, RegistryKind, StoreKind, XdpPolicy},
     tokens::Tokens,
 };
 use humantime::format_duration;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// File, environment, flags.
 pub(super) fn load(global: &Global) -> Result<Config, Failure> {
@@ -73,7 +74,7 @@ fn shown(c: &Config) -> Value {
         },
         "tokens": tokens(c),
         "store": { "kind": store_kind(c.store.kind) },
-        "registry": { "kind": registry_kind(c.registry.kind) },
+        "registry": registry(&c.registry),
         "janus": janus(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
@@ -147,10 +148,26 @@ fn store_kind(kind: StoreKind) -> &'static str {
     }
 }
 
-fn registry_kind(kind: RegistryKind) -> &'static str {
-    match kind {
+fn registry(r: &RegistryConfig) -> Value {
+    let kind = match r.kind {
         RegistryKind::Local => "local",
-    }
+        RegistryKind::Etcd => "etcd",
+    };
+    let file = |file: &Option<PathBuf>| file.clone().unwrap_or_default();
+    json!({
+        "kind": kind,
+        "etcd": {
+            "endpoints": r.etcd.endpoints,
+            "era": r.etcd.era,
+            "ttl": format_duration(r.etcd.ttl).to_string(),
+            "grace": format_duration(r.etcd.grace).to_string(),
+            "username": r.etcd.username.clone().unwrap_or_default(),
+            "password_file": file(&r.etcd.password_file),
+            "ca_file": file(&r.etcd.ca_file),
+            "cert_file": file(&r.etcd.cert_file),
+            "key_file": file(&r.etcd.key_file),
+        },
+    })
 }
 
 fn janus(c: &Config) -> Value {

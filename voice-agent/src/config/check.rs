@@ -4,7 +4,8 @@ use super::{
     draft::Draft,
     error::{Mistake, Origin},
 };
-use std::collections::BTreeMap;
+use crate::config::RegistryKind;
+use std::{collections::BTreeMap, net::SocketAddr};
 use voice_room::NodeName;
 
 /// A rule that is broken: the key to blame, its value, and what must hold.
@@ -17,6 +18,12 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     warning_comes_before_the_trip,
     stuck_time_holds_its_misses,
     janus_secret_has_a_socket,
+    etcd_has_members,
+    etcd_ttl_is_in_seconds,
+    etcd_user_has_a_password,
+    etcd_password_is_not_readable_on_the_way,
+    etcd_https_has_an_authority,
+    etcd_certificate_has_its_key,
 ];
 
 /// Every rule that is broken, blamed on where the key was last set.
@@ -96,4 +103,96 @@ fn janus_secret_has_a_socket(draft: &Draft) -> Broken {
         let problem = "is set although janus.admin_socket is not: set the socket too, or neither";
         ("janus.admin_secret", "***".into(), problem.into())
     })
+}
+
+fn etcd_has_members(draft: &Draft) -> Broken {
+    let registry = &draft.registry;
+    (registry.kind == RegistryKind::Etcd && registry.etcd.endpoints.is_empty()).then(|| {
+        let problem = "registry.kind is etcd: name its members, such as [\"http://127.0.0.1:2379\"]";
+        ("registry.etcd.endpoints", "[]".into(), problem.into())
+    })
+}
+
+fn etcd_ttl_is_in_seconds(draft: &Draft) -> Broken {
+    let ttl = draft.registry.etcd.ttl;
+    (ttl.subsec_nanos() != 0).then(|| {
+        let problem = "etcd counts leases in whole seconds";
+        (
+            "registry.etcd.ttl",
+            humantime::format_duration(ttl).to_string(),
+            problem.into(),
+        )
+    })
+}
+
+fn etcd_user_has_a_password(draft: &Draft) -> Broken {
+    let etcd = &draft.registry.etcd;
+    match (&etcd.username, &etcd.password_file) {
+        (Some(name), None) => {
+            let problem = "has no password: set registry.etcd.password_file too, or neither";
+            Some(("registry.etcd.username", name.clone(), problem.into()))
+        }
+        (None, Some(file)) => {
+            let problem = "is set although registry.etcd.username is not: set the user too, or neither";
+            Some((
+                "registry.etcd.password_file",
+                file.display().to_string(),
+                problem.into(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn etcd_password_is_not_readable_on_the_way(draft: &Draft) -> Broken {
+    let etcd = &draft.registry.etcd;
+    let open = etcd
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.starts_with("http://") && !is_loopback(endpoint))?;
+    etcd.username.as_ref().map(|_| {
+        let problem = "the user's password would go there readable for all: use https, or no user";
+        ("registry.etcd.endpoints", open.clone(), problem.into())
+    })
+}
+
+/// Whether `http://HOST:PORT` is on this host.
+fn is_loopback(endpoint: &str) -> bool {
+    let host = endpoint.trim_start_matches("http://").trim_end_matches('/');
+    let address = host.replacen("localhost", "127.0.0.1", 1).parse::<SocketAddr>();
+    address.is_ok_and(|address| address.ip().is_loopback())
+}
+
+fn etcd_https_has_an_authority(draft: &Draft) -> Broken {
+    let etcd = &draft.registry.etcd;
+    let https = etcd
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.starts_with("https://"));
+    match (https, &etcd.ca_file, &etcd.cert_file) {
+        (Some(endpoint), None, _) => {
+            let problem = "https needs registry.etcd.ca_file: by whose word the member is trusted";
+            Some(("registry.etcd.endpoints", endpoint.clone(), problem.into()))
+        }
+        (None, Some(file), _) if !etcd.endpoints.is_empty() => {
+            let problem = "is set, and no endpoint begins with https://";
+            Some((
+                "registry.etcd.ca_file",
+                file.display().to_string(),
+                problem.into(),
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn etcd_certificate_has_its_key(draft: &Draft) -> Broken {
+    let etcd = &draft.registry.etcd;
+    let (key, file) = match (&etcd.cert_file, &etcd.key_file) {
+        (Some(file), None) => ("registry.etcd.cert_file", file),
+        (None, Some(file)) => ("registry.etcd.key_file", file),
+        _ => return None,
+    };
+    let problem = "a certificate needs its key, and a key its certificate: set both, or neither";
+    Some((key, file.display().to_string(), problem.into()))
 }

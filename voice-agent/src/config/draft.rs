@@ -2,8 +2,8 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    AuditConfig, Config, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths, RegistryConfig,
-    RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig, XdpPolicy,
+    AuditConfig, Config, EtcdConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths,
+    RegistryConfig, RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig, XdpPolicy,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -73,6 +73,17 @@ impl Draft {
             },
             registry: RegistryConfig {
                 kind: RegistryKind::Local,
+                etcd: EtcdConfig {
+                    endpoints: Vec::new(),
+                    era: 0,
+                    ttl: Duration::ZERO,
+                    grace: Duration::ZERO,
+                    username: None,
+                    password_file: None,
+                    ca_file: None,
+                    cert_file: None,
+                    key_file: None,
+                },
             },
             janus: JanusConfig {
                 admin_socket: PathBuf::new(),

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tonic::codegen::http::Uri;
 use voice_room::{NodeName, RoomId, config::Mode};
 
 /// One key.
@@ -392,8 +393,76 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "registry.kind",
         "\"local\"",
-        "local: this node owns every room that it serves.",
-        Kind::Choice(&[("local", |d| d.registry.kind = RegistryKind::Local)]),
+        "local: this node owns every room that it serves. etcd: rooms are claimed in an etcd that many agents share.",
+        Kind::Choice(&[
+            ("local", |d| d.registry.kind = RegistryKind::Local),
+            ("etcd", |d| d.registry.kind = RegistryKind::Etcd),
+        ]),
+    ),
+    key(
+        "registry.etcd.endpoints",
+        "[]",
+        "The members of the etcd cluster.",
+        Kind::List {
+            allowed: "up to 16 of http://HOST:PORT or https://HOST:PORT",
+            set: |d, endpoints| {
+                d.registry.etcd.endpoints = endpoints.to_vec();
+                endpoints.len() <= 16 && endpoints.iter().all(|endpoint| is_endpoint(endpoint))
+            },
+        },
+    ),
+    key(
+        "registry.etcd.era",
+        "0",
+        "The first part of every epoch. Raise it by one on every agent when etcd was restored from a backup: its revisions,\n\
+         the second part, went back then.",
+        number(0..=u32::MAX, |d, v| d.registry.etcd.era = v),
+    ),
+    key(
+        "registry.etcd.ttl",
+        "\"30s\"",
+        "How long the lease of this agent outlives its last renewal. It is renewed every third of that. In whole seconds.",
+        time(2_000, MINUTE.saturating_mul(10), |d, v| d.registry.etcd.ttl = v),
+    ),
+    key(
+        "registry.etcd.grace",
+        "\"300s\"",
+        "A room whose owner's lease has been over for so long, and that nobody has claimed, gets a custodian, which ends it if\n\
+         the store's record was not refreshed either.",
+        time(1_000, DAY, |d, v| d.registry.etcd.grace = v),
+    ),
+    key(
+        "registry.etcd.username",
+        "\"\"",
+        "A user of etcd. Empty: none.",
+        text("empty, or up to 256 bytes", |d, t| {
+            d.registry.etcd.username = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 256
+        }),
+    ),
+    key(
+        "registry.etcd.password_file",
+        "\"\"",
+        "A file that holds the user's password on one line. Read at start only.",
+        text(FILE, |d, t| file_of(t, &mut d.registry.etcd.password_file)),
+    ),
+    key(
+        "registry.etcd.ca_file",
+        "\"\"",
+        "PEM certificates of the authorities that https endpoints are trusted by. Read at start only.",
+        text(FILE, |d, t| file_of(t, &mut d.registry.etcd.ca_file)),
+    ),
+    key(
+        "registry.etcd.cert_file",
+        "\"\"",
+        "This agent's own PEM certificate, for https endpoints that ask for one. Read at start only.",
+        text(FILE, |d, t| file_of(t, &mut d.registry.etcd.cert_file)),
+    ),
+    key(
+        "registry.etcd.key_file",
+        "\"\"",
+        "The PEM key of `cert_file`. Read at start only.",
+        text(FILE, |d, t| file_of(t, &mut d.registry.etcd.key_file)),
     ),
     key(
         "janus.admin_socket",
@@ -489,6 +558,27 @@ const ADDRESS: &str = "an IP address and port, such as \"127.0.0.1:7400\" or \"[
 fn directory(text: &str, target: &mut PathBuf) -> bool {
     *target = PathBuf::from(text);
     target.is_absolute() && target.file_name().is_some() && !text.contains('\0')
+}
+
+const FILE: &str = "empty, or the absolute path of a file";
+
+fn file_of(text: &str, target: &mut Option<PathBuf>) -> bool {
+    *target = (!text.is_empty()).then(|| PathBuf::from(text));
+    target
+        .as_ref()
+        .is_none_or(|path| path.is_absolute() && !text.contains('\0'))
+}
+
+/// `http://HOST:PORT` or `https://HOST:PORT`, and no more.
+fn is_endpoint(text: &str) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else {
+        return false;
+    };
+    let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+    let authority = uri
+        .authority()
+        .is_some_and(|authority| !authority.as_str().contains('@'));
+    scheme && authority && uri.port_u16().is_some() && matches!(uri.path(), "" | "/") && uri.query().is_none()
 }
 
 fn is_interface(name: &str) -> bool {

@@ -59,7 +59,7 @@ fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
             .lines()
             .filter(|l| l.contains(" = ") && !l.starts_with('#'))
             .count(),
-        49
+        58
     );
     let defaults = format!("{:?}", load("", &[], &[]).unwrap());
     assert_eq!(format!("{:?}", load(&commented, &[], &[]).unwrap()), defaults);
@@ -365,4 +365,66 @@ proptest! {
             prop_assert!(as_toml || errors.0.iter().all(ours), "{errors}");
         }
     }
+}
+
+#[test]
+fn etcd_keys_are_read_from_a_section_of_their_own() {
+    let toml = "[registry]\nkind = \"etcd\"\n[registry.etcd]\nendpoints = [\"http://10.0.0.1:2379\"]\nera = 3\nttl = \"10s\"\n";
+    let registry = load(toml, &[], &[]).unwrap().registry;
+    assert_eq!(registry.kind, crate::config::RegistryKind::Etcd);
+    assert_eq!(
+        (
+            registry.etcd.era,
+            registry.etcd.ttl.as_secs(),
+            registry.etcd.grace.as_secs()
+        ),
+        (3, 10, 300)
+    );
+    let env = [("VOICE_AGENT_REGISTRY_ETCD_ENDPOINTS", "http://a:1,http://b:2")];
+    assert_eq!(load("", &env, &[]).unwrap().registry.etcd.endpoints.len(), 2);
+}
+
+#[test]
+fn what_does_not_fit_together_in_the_etcd_keys_is_told_all_at_once() {
+    let keys = |toml: &str| {
+        let all = mistakes(
+            &format!("[registry]\nkind = \"etcd\"\n[registry.etcd]\n{toml}"),
+            &[],
+            &[],
+        );
+        all.into_iter()
+            .map(|m| m.key.replace("registry.etcd.", ""))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(""), ["endpoints"]);
+    let bad = "endpoints = [\"10.0.0.1:2379\"]\nttl = \"1s\"\nera = -1\nca_file = \"relative\"\n";
+    let mut told = keys(bad);
+    told.sort();
+    assert_eq!(told, ["ca_file", "endpoints", "era", "ttl"]);
+    for endpoint in [
+        "http://h",
+        "ftp://h:1",
+        "http://u:p@h:1",
+        "http://h:1/path",
+        "http://h:1?x=1",
+        "",
+    ] {
+        assert_eq!(
+            keys(&format!("endpoints = [\"{endpoint}\"]\n")),
+            ["endpoints"],
+            "{endpoint}"
+        );
+    }
+    let one = "endpoints = [\"http://127.0.0.1:2379\"]\n";
+    assert_eq!(keys(&format!("{one}ttl = \"2500ms\"\n")), ["ttl"]);
+    assert_eq!(keys(&format!("{one}username = \"u\"\n")), ["username"]);
+    assert_eq!(keys(&format!("{one}password_file = \"/p\"\n")), ["password_file"]);
+    assert_eq!(keys(&format!("{one}cert_file = \"/c\"\n")), ["cert_file"]);
+    assert_eq!(keys(&format!("{one}ca_file = \"/c\"\n")), ["ca_file"]);
+    assert_eq!(keys("endpoints = [\"https://h:1\"]\n"), ["endpoints"]);
+    // Readable for all on the way.
+    assert_eq!(
+        keys("endpoints = [\"http://h:1\"]\nusername = \"u\"\npassword_file = \"/p\"\n"),
+        ["endpoints"]
+    );
 }

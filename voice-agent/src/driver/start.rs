@@ -11,7 +11,7 @@ use crate::{
     lock::AgentLock,
     media, memory,
     privileges::{self, Kept},
-    registry::{LocalRegistry, Registry},
+    registry::{self, LocalRegistry, Registry, etcd::Etcd},
     session::Sessions,
     store::{
         Stored,
@@ -54,6 +54,7 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     memory::bound();
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
+    let registry = registry::prepare(&config)?;
     // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
     kernel::before_dropping_privileges();
     let kept = privileges::drop_all_but_needed()?;
@@ -67,7 +68,7 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    runtime.block_on(agent(config, tokens, audit))
+    runtime.block_on(agent(config, tokens, audit, registry))
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
@@ -75,13 +76,18 @@ fn make_run_dir(run: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make paths.run {}", run.display()))
 }
 
-async fn agent(config: Config, tokens: Tokens, audit: Audit) -> anyhow::Result<()> {
+async fn agent(
+    config: Config,
+    tokens: Tokens,
+    audit: Audit,
+    (registry, etcd): (Registry, Option<Etcd>),
+) -> anyhow::Result<()> {
     let listen = config.session.listen;
     // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
-    let parts = Parts::start(&config, tokens, audit).await?;
+    let parts = Parts::start(&config, tokens, audit, registry).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts, &handle, listener, &stop_adapters);
@@ -103,6 +109,10 @@ async fn agent(config: Config, tokens: Tokens, audit: Audit) -> anyhow::Result<(
         memory::keep_small(stop).await;
         Ok(())
     });
+    if let Some(etcd) = etcd {
+        let running = etcd.run(handle.clone(), stop_adapters.clone());
+        adapters.spawn(async move { running.await.context("cannot start the thread of the lease") });
+    }
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
     drop(handle);
     let mode = api::convert::mode(config.rules.mode);
@@ -142,7 +152,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: &Config, tokens: Tokens, audit: Audit) -> anyhow::Result<Parts> {
+    async fn start(
+        config: &Config,
+        tokens: Tokens,
+        audit: Audit,
+        registry: Registry,
+    ) -> anyhow::Result<Parts> {
         let Opened {
             store,
             stored,
@@ -175,7 +190,7 @@ impl Parts {
             kernel,
             sessions,
             store: Arc::new(store),
-            registry: Registry::start(&config.registry),
+            registry,
             journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,

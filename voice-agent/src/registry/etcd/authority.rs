@@ -52,7 +52,11 @@ impl Authority {
 
     /// Why there is none, in words.
     pub fn problem(&self) -> String {
-        self.0.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks the keeper to renew now, and so to find out whether the lease is still there.
@@ -87,7 +91,9 @@ impl Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("lease", &self.lease()).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("lease", &self.lease())
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use voice_room::Mono;
 
 /// CLOCK_BOOTTIME: as the monotonic clock, but it goes on while the machine sleeps, as etcd's does meanwhile.
-pub fn now() -> Mono {
+pub(super) fn now() -> Mono {
     // It fails for unknown clocks only, and Linux knows this one since 2.6.39.
     let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
     Mono(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -18,7 +18,10 @@ pub fn now() -> Mono {
 pub(super) fn jittered(base: Duration, spread: f64) -> Duration {
     // Every RandomState is keyed anew.
     let random = RandomState::new().build_hasher().finish();
-    #[expect(clippy::cast_precision_loss, reason = "a share of 1, as good as a double has it")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of 1, as good as a double has it"
+    )]
     let share = random as f64 / u64::MAX as f64;
     base.mul_f64((1.0 + spread * (2.0 * share - 1.0)).max(0.0))
 }

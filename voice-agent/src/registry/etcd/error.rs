@@ -47,12 +47,17 @@ impl EtcdError {
         }
     }
 
-    pub(super) fn new(what: &'static str, endpoint: &str, cause: Cause, problem: impl ToString) -> EtcdError {
+    pub(super) fn new(
+        what: &'static str,
+        endpoint: &str,
+        cause: Cause,
+        problem: impl Into<String>,
+    ) -> EtcdError {
         EtcdError {
             what,
             endpoint: endpoint.to_owned(),
             cause,
-            problem: problem.to_string(),
+            problem: problem.into(),
         }
     }
 }
@@ -64,11 +69,15 @@ fn cause(code: Code, message: &str) -> Cause {
         Code::OutOfRange if message.contains("compacted") => Cause::Compacted,
         Code::NotFound if message.contains("lease not found") => Cause::LeaseGone,
         Code::Unauthenticated | Code::PermissionDenied => Cause::Denied,
-        Code::InvalidArgument | Code::FailedPrecondition if message.contains("auth") || message.contains("user name is empty") => {
+        Code::InvalidArgument | Code::FailedPrecondition
+            if message.contains("auth") || message.contains("user name is empty") =>
+        {
             Cause::Denied
         }
         Code::DeadlineExceeded => Cause::Late,
-        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted => Cause::Unreachable,
+        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal | Code::Aborted => {
+            Cause::Unreachable
+        }
         _ => Cause::Refused,
     }
 }
@@ -81,12 +90,33 @@ mod tests {
     fn etcds_own_sentences_are_told_apart() {
         let of = |code, message: &str| EtcdError::status("x", "e", &Status::new(code, message)).cause;
         assert_eq!(of(Code::Unavailable, "etcdserver: no leader"), Cause::NoLeader);
-        assert_eq!(of(Code::Unavailable, "etcdserver: request timed out"), Cause::Unreachable);
-        assert_eq!(of(Code::NotFound, "etcdserver: requested lease not found"), Cause::LeaseGone);
+        assert_eq!(
+            of(Code::Unavailable, "etcdserver: request timed out"),
+            Cause::Unreachable
+        );
+        assert_eq!(
+            of(Code::NotFound, "etcdserver: requested lease not found"),
+            Cause::LeaseGone
+        );
         let compacted = "etcdserver: mvcc: required revision has been compacted";
         assert_eq!(of(Code::OutOfRange, compacted), Cause::Compacted);
-        assert_eq!(of(Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"), Cause::Refused);
-        assert_eq!(of(Code::Unauthenticated, "etcdserver: invalid auth token"), Cause::Denied);
-        assert_eq!(of(Code::InvalidArgument, "etcdserver: too many operations in txn request"), Cause::Refused);
+        assert_eq!(
+            of(
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision"
+            ),
+            Cause::Refused
+        );
+        assert_eq!(
+            of(Code::Unauthenticated, "etcdserver: invalid auth token"),
+            Cause::Denied
+        );
+        assert_eq!(
+            of(
+                Code::InvalidArgument,
+                "etcdserver: too many operations in txn request"
+            ),
+            Cause::Refused
+        );
     }
 }

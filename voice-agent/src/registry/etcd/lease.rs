@@ -11,44 +11,48 @@ const MARGIN: u32 = 6;
 
 /// A lease that etcd granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub(super) struct Lease {
     /// Its id.
-    pub id: i64,
+    pub(super) id: i64,
     /// As granted.
-    pub ttl: Duration,
+    pub(super) ttl: Duration,
     /// When the last request that etcd answered was sent. etcd counts from when it got that, which is later.
     renewed: Mono,
 }
 
 impl Lease {
     /// Granted in answer to a request that was sent at `sent`.
-    pub fn granted(id: i64, ttl: Duration, sent: Mono) -> Lease {
-        Lease { id, ttl, renewed: sent }
+    pub(super) fn granted(id: i64, ttl: Duration, sent: Mono) -> Lease {
+        Lease {
+            id,
+            ttl,
+            renewed: sent,
+        }
     }
 
     /// etcd answered a renewal that was sent at `sent`.
-    pub fn renew(&mut self, sent: Mono) {
+    pub(super) fn renew(&mut self, sent: Mono) {
         self.renewed = self.renewed.max(sent);
     }
 
     /// From then on nothing may be done in the name of this lease. It lies before the earliest moment at which etcd can
     /// end it and give its keys to others.
-    pub fn authority_until(&self) -> Mono {
+    pub(super) fn authority_until(&self) -> Mono {
         self.renewed + (self.ttl - self.ttl / MARGIN)
     }
 
     /// Whether it gives authority.
-    pub fn holds(&self, now: Mono) -> bool {
+    pub(super) fn holds(&self, now: Mono) -> bool {
         now < self.authority_until()
     }
 
     /// How long to wait until the next renewal is sent, before jitter.
-    pub fn renew_in(&self, now: Mono) -> Duration {
+    pub(super) fn renew_in(&self, now: Mono) -> Duration {
         (self.renewed + self.ttl / RENEWALS).since(now)
     }
 
     /// A renewal not answered within this is late: then another member is asked, while there is time.
-    pub fn late_after(&self) -> Duration {
+    pub(super) fn late_after(&self) -> Duration {
         self.ttl / MARGIN
     }
 }

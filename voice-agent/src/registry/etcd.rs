@@ -1,0 +1,178 @@
+//! Ownership by etcd (DESIGN 5.3): one lease for this agent, a key on it for each room it owns, and the revision of that key
+//! as the room's epoch.
+//!
+//! Three parts that share little: `keeper` keeps the lease, on a thread of its own; `follow` watches the keys; `worker`
+//! claims, tells and gives up, one transaction at a time, and tells the driver. What they decide is in `lease`, `view`,
+//! `claims` and `vigil`, without I/O.
+
+mod authority;
+mod claims;
+mod clock;
+mod desk;
+mod error;
+mod follow;
+mod keeper;
+mod lease;
+pub mod records;
+mod settings;
+mod txn;
+mod view;
+mod vigil;
+mod wire;
+mod worker;
+
+pub use authority::Authority;
+pub use error::{Cause, EtcdError};
+pub use settings::SettingsError;
+pub use worker::Standing;
+
+use crate::{config::EtcdConfig, driver};
+use claims::Me;
+use desk::Desk;
+use settings::Settings;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use voice_room::{Incarnation, NodeName, RoomId, command::Meta};
+use wire::Link;
+use worker::Worker;
+
+/// What the registry tells others of this agent.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Its name; no two agents may have the same.
+    pub node: NodeName,
+    /// Tells it from another agent of the same name, and is the same after a restart; see [`identity`].
+    pub identity: String,
+    /// Where its peers connect.
+    pub address: String,
+    /// Rooms that may be live on it.
+    pub capacity: u32,
+}
+
+/// A way to the registry. Cheap to clone; nothing here waits.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    desk: Arc<Desk>,
+    authority: Authority,
+    standing: Arc<Mutex<Standing>>,
+}
+
+impl Handle {
+    /// Owns these rooms. Answers `Claimed` or `NotClaimed` for each.
+    pub fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
+        self.desk.claim(rooms);
+    }
+
+    /// The room is not owned any more.
+    pub fn cede(&self, room: RoomId) {
+        self.desk.cede(room);
+    }
+
+    /// Tells others of an owned room.
+    pub fn describe(&self, meta: Meta) {
+        self.desk.describe(meta);
+    }
+
+    /// The lease, by the clock.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// How things stand.
+    pub fn standing(&self) -> Standing {
+        self.standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// The registry, ready to run.
+#[derive(Debug)]
+pub struct Etcd {
+    settings: Arc<Settings>,
+    ttl: Duration,
+    grace: Duration,
+    me: Me,
+    agent: records::Agent,
+    handle: Handle,
+}
+
+impl Etcd {
+    /// Reads the files that the configuration names; connects nowhere yet.
+    pub fn prepare(config: &EtcdConfig, about: About) -> Result<Etcd, SettingsError> {
+        let handle = Handle {
+            desk: Arc::default(),
+            authority: Authority::new(),
+            standing: Arc::default(),
+        };
+        let agent = records::Agent {
+            identity: about.identity,
+            address: about.address.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            capacity: about.capacity,
+            era: config.era,
+        };
+        let me = Me {
+            node: about.node,
+            era: config.era,
+            address: about.address,
+        };
+        Ok(Etcd {
+            settings: Arc::new(Settings::new(config)?),
+            ttl: config.ttl,
+            grace: config.grace,
+            me,
+            agent,
+            handle,
+        })
+    }
+
+    /// For who asks.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `shutdown`, or until the driver has ended. The lease is not revoked at the end: a restart within its time
+    /// claims anew what its last life held, and nobody else takes it meanwhile.
+    ///
+    /// # Errors
+    /// The thread of the lease cannot be started.
+    pub async fn run(self, driver: driver::Handle, shutdown: CancellationToken) -> std::io::Result<()> {
+        let authority = self.handle.authority.clone();
+        // Whatever ends first, the keeper ends too.
+        let stop = shutdown.child_token();
+        let _ends = stop.clone().drop_guard();
+        // Agents do not all begin with the same member.
+        let first = usize::from(clock::now().0.to_le_bytes()[0]);
+        let link = |n| Link::new(self.settings.clone(), first + n);
+        keeper::spawn(link(0), self.ttl, authority.clone(), stop)?;
+        let (to, seen) = mpsc::channel(follow::QUEUE);
+        let follow = follow::follow(link(1), to, authority.subscribe());
+        let worker = Worker {
+            me: self.me,
+            agent: self.agent,
+            grace: self.grace,
+            link: link(2),
+            authority,
+            desk: self.handle.desk,
+            standing: self.handle.standing,
+            driver,
+            seen,
+        };
+        let both = async { tokio::join!(follow, worker.run()) };
+        shutdown.run_until_cancelled(both).await;
+        Ok(())
+    }
+}
+
+/// What tells this agent's place from every other's and stays the same over a restart: this boot of this host, and the state
+/// directory, which is locked against a second agent.
+pub fn identity(state: &std::path::Path) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{} {}", boot.trim(), state.display())
+}

@@ -1,0 +1,86 @@
+//! What the driver asked for and nobody has taken up yet: by room, the last word on each. It never waits, and is bounded by
+//! the rooms that the core keeps.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+use voice_room::{Incarnation, RoomId, command::Meta};
+
+/// What is asked for one room, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) cede: bool,
+    pub(super) claim: Option<Incarnation>,
+    pub(super) describe: Option<Meta>,
+}
+
+/// The driver's wishes.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    asks: Mutex<BTreeMap<RoomId, Ask>>,
+    new: Notify,
+}
+
+impl Desk {
+    pub(super) fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
+        let mut asks = self.asks();
+        for (room, incarnation) in rooms {
+            asks.entry(room).or_default().claim = Some(incarnation);
+        }
+        drop(asks);
+        self.new.notify_one();
+    }
+
+    /// What was asked before for the room is void.
+    pub(super) fn cede(&self, room: RoomId) {
+        let ask = Ask {
+            cede: true,
+            ..Ask::default()
+        };
+        self.asks().insert(room, ask);
+        self.new.notify_one();
+    }
+
+    pub(super) fn describe(&self, meta: Meta) {
+        let room = meta.room.clone();
+        self.asks().entry(room).or_default().describe = Some(meta);
+        self.new.notify_one();
+    }
+
+    /// Returns when something was asked since it was taken last.
+    pub(super) async fn asked(&self) {
+        self.new.notified().await;
+    }
+
+    /// Takes everything.
+    pub(super) fn take(&self) -> BTreeMap<RoomId, Ask> {
+        mem::take(&mut *self.asks())
+    }
+
+    fn asks(&self) -> MutexGuard<'_, BTreeMap<RoomId, Ask>> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_a_room_counts_and_ceding_voids_what_was_asked_before() {
+        let (desk, room) = (Desk::default(), RoomId::new("a").unwrap());
+        desk.claim(vec![(room.clone(), Incarnation(1))]);
+        desk.cede(room.clone());
+        desk.claim(vec![(room.clone(), Incarnation(2))]);
+        let expected = Ask {
+            cede: true,
+            claim: Some(Incarnation(2)),
+            describe: None,
+        };
+        assert_eq!(desk.take(), BTreeMap::from([(room, expected)]));
+        assert!(desk.take().is_empty());
+    }
+}
