@@ -1,5 +1,7 @@
 //! The registry on a real etcd, behind a proxy that cuts, stalls and delays: leases, claims, epochs, the watch, custodians.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking too")]
+
 use std::time::Duration;
 use voice_room::{Epoch, RoomId, State};
 use voice_tests::{
