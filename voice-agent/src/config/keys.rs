@@ -563,10 +563,9 @@ fn directory(text: &str, target: &mut PathBuf) -> bool {
 const FILE: &str = "empty, or the absolute path of a file";
 
 fn file_of(text: &str, target: &mut Option<PathBuf>) -> bool {
-    *target = (!text.is_empty()).then(|| PathBuf::from(text));
-    target
-        .as_ref()
-        .is_none_or(|path| path.is_absolute() && !text.contains('\0'))
+    let usable = Path::new(text).is_absolute() && !text.contains('\0');
+    *target = usable.then(|| PathBuf::from(text));
+    usable || text.is_empty()
 }
 
 /// `http://HOST:PORT` or `https://HOST:PORT`, and no more.
