@@ -61,7 +61,8 @@ impl Node {
 
     /// The pins.
     pub fn pin_dir(&self) -> PathBuf {
-        self.instance_dir().join("v2")
+        self.instance_dir()
+            .join(format!("v{}", voice_common::ABI_VERSION))
     }
 
     /// Starts the kernel side on this kernel.

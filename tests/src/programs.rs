@@ -78,8 +78,12 @@ impl Programs {
             max_slots: slots,
             ..config(&[], XdpPolicy::Off)
         };
-        let loaded = load::load(&config, &fs.path().join("v2"), features)
-            .context("load the kernel programs (needs root)")?;
+        let loaded = load::load(
+            &config,
+            &fs.path().join(format!("v{}", abi::ABI_VERSION)),
+            features,
+        )
+        .context("load the kernel programs (needs root)")?;
         Ok(Programs {
             loaded,
             ports: config.ports,
@@ -198,10 +202,9 @@ impl Programs {
     fn counters(&self, hook: Hook) -> anyhow::Result<Vec<(Counted, (u64, u64))>> {
         let maps = &self.loaded.maps;
         let mut all = Vec::new();
-        let hooks = maps.hooks.get(&(hook as u32), 0)?;
-        for (at, reason) in Reason::ALL.into_iter().enumerate() {
-            let sum = hooks.iter().map(|cpu| cpu.reasons[at]).sum();
-            all.push((Counted::Reason(reason), (sum, 0)));
+        let hooks = maps.hooks.counts()?;
+        for (reason, packets) in Reason::ALL.into_iter().zip(hooks[hook as usize].reasons) {
+            all.push((Counted::Reason(reason), (packets, 0)));
         }
         for slot in 0..=SLOTS {
             let counts = maps.counts.get(&slot, 0)?;
@@ -228,13 +231,13 @@ impl Programs {
     /// What the program has to do if it agrees with the host.
     pub fn expected(&self, hook: Hook, frame: &[u8]) -> Outcome {
         match self.judge(hook, frame) {
+            // What XDP lets pass is TC's to count.
             Err(reason) => Outcome {
                 dropped: false,
-                counted: Some(Counted::Reason(reason)),
+                counted: (hook != Hook::Xdp).then_some(Counted::Reason(reason)),
             },
             Ok(bound) => {
                 let dropped = bound.verdict == Verdict::Drop;
-                // What XDP lets pass is TC's to count.
                 let counts = hook != Hook::Xdp || dropped;
                 let counted = counts.then_some(Counted::Room(bound.slot, bound.class, bound.verdict));
                 Outcome { dropped, counted }
@@ -266,6 +269,10 @@ impl voice_common::Tables for Host<'_> {
 
     fn slot(&self, port: u16) -> u32 {
         self.tables.port(port)
+    }
+
+    fn deadline(&self, slot: u32) -> Option<u64> {
+        Some(self.room(slot)?.deadline)
     }
 
     fn room(&self, slot: u32) -> Option<Room> {

@@ -104,7 +104,7 @@ impl Bare {
     }
 
     fn start(&self, config: &KernelConfig) -> Result<Kernel, KernelError> {
-        let dir = self.fs.path().join("v2");
+        let dir = self.fs.path().join(format!("v{}", voice_common::ABI_VERSION));
         let start = || Kernel::start_with(config, &dir, Features::detect());
         self.ns.run(start).unwrap().map(|(kernel, _)| kernel)
     }
@@ -184,7 +184,13 @@ fn a_port_outside_the_range_is_refused_and_nothing_changes() {
 }
 
 fn array<V: aya::Pod>(bare: &Bare, name: &str) -> Array<MapData, V> {
-    let data = MapData::from_pin(bare.fs.path().join("v2").join(name)).unwrap();
+    let data = MapData::from_pin(
+        bare.fs
+            .path()
+            .join(format!("v{}", voice_common::ABI_VERSION))
+            .join(name),
+    )
+    .unwrap();
     Array::try_from(Map::Array(data)).unwrap()
 }
 
@@ -261,7 +267,7 @@ fn pins_of_another_shape_are_refused_by_name_and_left_alone() {
     let KernelError::PinShape { pin, found, expected } = &refused else {
         panic!("{refused}");
     };
-    assert!(pin.ends_with("v2/ROOMS"), "{}", pin.display());
+    assert!(pin.ends_with("v3/ROOMS"), "{}", pin.display());
     assert_eq!(
         found,
         "a Array map with key size 4, value size 64, max entries 7, flags 0x400"
@@ -275,23 +281,23 @@ fn pins_of_another_shape_are_refused_by_name_and_left_alone() {
         "{refused}"
     );
 
-    let pins = bare.fs.path().join("v2");
+    let pins = bare.fs.path().join(format!("v{}", voice_common::ABI_VERSION));
     std::fs::remove_file(pins.join("CONTROL")).unwrap();
-    let hooks = MapData::from_pin(pins.join("HOOKS")).unwrap();
-    hooks.pin(pins.join("CONTROL")).unwrap();
+    let counts = MapData::from_pin(pins.join("COUNTS")).unwrap();
+    counts.pin(pins.join("CONTROL")).unwrap();
     let refused = bare.start(&config(&[], XdpPolicy::Off)).unwrap_err().to_string();
-    assert!(refused.contains("v2/CONTROL is a PerCpuArray map"), "{refused}");
+    assert!(refused.contains("v3/CONTROL is a PerCpuArray map"), "{refused}");
     let dead = voice_agent::kernel::pinned::Pinned::open(&pins)
         .unwrap_err()
         .to_string();
-    assert!(dead.contains("v2/CONTROL is a PerCpuArray map"), "{dead}");
+    assert!(dead.contains("v3/CONTROL is a PerCpuArray map"), "{dead}");
 }
 
 #[test]
 fn without_a_bpffs_the_error_says_how_to_mount_one() {
     let ns = Netns::new("bare").unwrap();
     let scratch = Scratch::new("nofs").unwrap();
-    let dir = scratch.path().join("voice-agent/v2");
+    let dir = scratch.path().join("voice-agent/v3");
     let start = || Kernel::start_with(&config(&[], XdpPolicy::Off), &dir, Features::detect());
     let refused = ns.run(start).unwrap().unwrap_err().to_string();
     assert!(refused.contains("`mount -t bpf bpf /sys/fs/bpf`"), "{refused}");

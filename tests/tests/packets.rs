@@ -73,22 +73,23 @@ fn check(programs: &mut Programs, what: &str, port: u16, build: Build<'_>, wante
 /// What a datagram of this class on this port must do; with a reason, what everything else must do.
 fn outcome(hook: Hook, port: u16, wanted: Result<Class, Reason>) -> Outcome {
     let (slot, class, verdict) = match (wanted, port) {
-        (Err(reason), _) => return passed(reason),
-        (Ok(_), UNBOUND) => return passed(Reason::Unbound),
-        (Ok(_), NO_SLOT) => return passed(Reason::NoSlot),
+        (Err(reason), _) => return passed(hook, reason),
+        (Ok(_), UNBOUND) => return passed(hook, Reason::Unbound),
+        (Ok(_), NO_SLOT) => return passed(hook, Reason::NoSlot),
         (Ok(class), OPEN) => (OPEN_SLOT, class, Verdict::Pass),
         (Ok(class), BLOCKED) => (BLOCKED_SLOT, class, Verdict::Drop),
         (Ok(class), SHADOW) => (SHADOW_SLOT, class, Verdict::WouldDrop),
         (Ok(class), EXPIRED) => (EXPIRED_SLOT, class, Verdict::Pass),
-        (Ok(_), _) => return passed(Reason::OutOfRange),
+        (Ok(_), _) => return passed(hook, Reason::OutOfRange),
     };
     let dropped = verdict == Verdict::Drop;
     let counted = (dropped || hook != Hook::Xdp).then_some(Counted::Room(slot, class, verdict));
     Outcome { dropped, counted }
 }
 
-fn passed(reason: Reason) -> Outcome {
-    let counted = Some(Counted::Reason(reason));
+/// XDP leaves the counting of what passes to TC, which sees it next.
+fn passed(hook: Hook, reason: Reason) -> Outcome {
+    let counted = (hook != Hook::Xdp).then_some(Counted::Reason(reason));
     Outcome {
         dropped: false,
         counted,

@@ -8,6 +8,7 @@ mod drops;
 mod error;
 mod ethtool;
 pub mod facts;
+pub mod hooks;
 mod interfaces;
 pub mod load;
 mod log;

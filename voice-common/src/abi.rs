@@ -3,7 +3,7 @@
 use crate::{Class, Reason, Verdict};
 
 /// The version of everything in this file. Part of the pin directory's name (`Paths::pin_dir`).
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Entries of `PORT_SLOT`: one per UDP port, whatever the configured range.
 pub const PORTS: u32 = 65_536;
@@ -59,7 +59,7 @@ impl Hook {
 
     /// The direction of the packets seen there.
     #[inline(always)]
-    pub fn direction(self) -> Direction {
+    pub const fn direction(self) -> Direction {
         match self {
             Hook::Xdp | Hook::TcIngress => Direction::Ingress,
             Hook::TcEgress => Direction::Egress,
@@ -225,14 +225,31 @@ impl RoomCounts {
     }
 }
 
-/// `HOOKS[hook]`, per CPU.
+/// CPUs that `HOOKS` tells apart; the counts of more would be mixed.
+pub const MAX_CPUS: usize = 512;
+
+/// `HOOKS[cpu]`, by [`Hook`].
+pub type CpuHooks = [HookCounts; 3];
+
+/// What a hook counted on one CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct HookCounts {
-    /// Packets that passed for each [`Reason`].
+    /// Packets that passed for each [`Reason`]. XDP counts none: what it lets pass goes on to TC, which counts it.
     pub reasons: [u64; Reason::ALL.len()],
     /// First drops that the ring buffer had no room for.
     pub lost_events: u64,
+    /// Zero: fills two cache lines, so that no CPU writes into another's.
+    pub reserved: [u64; 3],
+}
+
+impl HookCounts {
+    /// Nothing counted.
+    pub const ZERO: HookCounts = HookCounts {
+        reasons: [0; Reason::ALL.len()],
+        lost_events: 0,
+        reserved: [0; 3],
+    };
 }
 
 /// What the ring buffer `EVENTS` carries: a first drop.
@@ -254,6 +271,7 @@ pub struct DropEvent {
 }
 
 const _: () = assert!(size_of::<RoomEntry>() == 64 && size_of::<RoomInfo>() == 80);
+const _: () = assert!(size_of::<HookCounts>() == 128);
 const _: () = assert!(size_of::<RoomCounts>() == 336 && size_of::<DropEvent>() == 32);
 const _: () = assert!(size_of::<FlowKey>() == 20 && size_of::<SsrcKey>() == 8 && size_of::<Owner>() == 8);
 

@@ -1,5 +1,7 @@
 //! What a media packet is, by the first bytes of its payload (RFC 7983; RTP and RTCP told apart by RFC 5761).
 
+use core::hint::cold_path;
+
 /// The class of a UDP payload on a media port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -19,10 +21,14 @@ impl Class {
     /// By the first two bytes: 128-191 is RTP or RTCP; of these, packet types 192-223 are RTCP.
     #[inline(always)]
     pub fn of(first: u8, second: u8) -> Class {
-        match (first, second) {
-            (128..=191, 192..=223) => Class::Rtcp,
-            (128..=191, _) => Class::Rtp,
-            _ => Class::Other,
+        if first & 0xc0 != 0x80 {
+            cold_path();
+            return Class::Other;
         }
+        if second & 0xe0 == 0xc0 {
+            cold_path();
+            return Class::Rtcp;
+        }
+        Class::Rtp
     }
 }

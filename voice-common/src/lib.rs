@@ -16,6 +16,6 @@ pub use abi::{
     RoomInfo, SsrcKey,
 };
 pub use class::Class;
-pub use judge::{Bound, Room, Tables, Verdict, judge, verdict};
-pub use packet::{Frame, Udp, parse};
+pub use judge::{Bound, Glance, Room, Tables, Verdict, glance, judge, judge_any, judge_slot};
+pub use packet::{Frame, Plain, Udp, parse};
 pub use reason::Reason;

@@ -2,14 +2,15 @@
 
 use crate::{Class, Direction, FlowKey, Frame, Owner, Reason, Room, SsrcKey, Tables, Udp, packet};
 
-/// The room of a datagram on a shared port, with its slot and the packet's class.
+/// The room of a datagram on a shared port, and its slot.
 #[inline(always)]
 pub(crate) fn room<F, T>(
     frame: &F,
     udp: &Udp<'_>,
+    class: Class,
     direction: Direction,
     tables: &T,
-) -> Result<(u32, Class, Room), Reason>
+) -> Result<(u32, Room), Reason>
 where
     F: Frame + ?Sized,
     T: Tables,
@@ -17,7 +18,6 @@ where
     // Found again rather than kept: ports of one room do not pay for it.
     let (_, ip) = packet::ethernet(frame)?;
     let ip = packet::any_of_these(ip);
-    let class = packet::class(frame, udp);
     let owner = flow(frame, ip, udp, direction).and_then(|key| tables.flow(&key));
     let owner = match owner {
         Some(owner) => owner,
@@ -27,7 +27,7 @@ where
     if room.generation != owner.generation {
         return Err(Reason::MuxStale);
     }
-    Ok((owner.slot, class, room))
+    Ok((owner.slot, room))
 }
 
 /// The flow: the local port and the remote end. `None` only for a frame that was not parsed before.

@@ -2,7 +2,8 @@
 //!
 //! Every header is checked as a whole before a byte of it is read: one bounds check each is what the verifier can follow.
 
-use crate::{Class, Reason};
+use crate::{Class, Direction, Reason};
+use core::hint::cold_path;
 
 /// A frame that starts at its Ethernet header.
 pub trait Frame {
@@ -37,6 +38,15 @@ impl Udp<'_> {
         u16::from_be_bytes([self.header[2], self.header[3]])
     }
 
+    /// The port of the end that is on this host.
+    #[inline(always)]
+    pub fn local(&self, direction: Direction) -> u16 {
+        match direction {
+            Direction::Ingress => self.dst(),
+            Direction::Egress => self.src(),
+        }
+    }
+
     /// Length of header and payload, by the header.
     #[inline(always)]
     pub fn length(&self) -> u16 {
@@ -51,44 +61,84 @@ const ETHERTYPES_VLAN: [u16; 2] = [0x8100, 0x88a8];
 const MAX_VLANS: usize = 2;
 const MAX_EXTENSIONS: usize = 6;
 
+/// The offset of an IPv4 fragment; zero for the first.
+const LATER_FRAGMENT: u16 = 0x1fff;
+
+/// The length in the UDP header of the shortest datagram that has a class: two bytes of payload.
+const CLASSED: u16 = 8 + 2;
+
 const PROTO_UDP: u8 = 17;
 const EXT_FRAGMENT: u8 = 44;
 const EXT_AUTH: u8 = 51;
 
-/// Finds the UDP header of a frame.
+/// The start of nearly every frame: untagged IPv4 without options, far enough to tell what it carries. One check and no
+/// search; what it says is what [`parse`] and [`class`] say.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a>(&'a [u8; PLAIN]);
+
+/// Ethernet, IPv4, UDP, and the two bytes of the payload that tell its class.
+const PLAIN: usize = PLAIN_UDP + 8 + 2;
+const PLAIN_UDP: usize = 14 + 20;
+
+const KIND: u32 = (ETHERTYPE_IPV4 as u32) << 16 | 0x45 << 8;
+/// And the bits that tell.
+const FIRST_OF_UDP: (u32, u32) = (PROTO_UDP as u32, (LATER_FRAGMENT as u32) << 16 | 0xff);
+
+/// Four bytes as they lie.
+#[inline(always)]
+fn word(start: &[u8; PLAIN], at: usize) -> u32 {
+    start[at..]
+        .first_chunk()
+        .map_or(0, |four| u32::from_ne_bytes(*four))
+}
+
+impl<'a> Plain<'a> {
+    /// `None`: another kind of frame, or too short.
+    #[inline(always)]
+    pub fn of<F: Frame + ?Sized>(frame: &'a F) -> Option<Plain<'a>> {
+        let start = frame.at::<PLAIN>(0)?;
+        (word(start, 12) & !0xff_u32.to_be() == KIND.to_be()).then_some(Plain(start))
+    }
+
+    /// Why it is not the first of a UDP datagram; `None`: it is.
+    #[inline(always)]
+    pub fn off(&self) -> Option<Reason> {
+        // In one look: the fragment's offset, the time to live, the protocol.
+        if word(self.0, 20) & FIRST_OF_UDP.1.to_be() == FIRST_OF_UDP.0.to_be() {
+            None
+        } else if self.0[23] == PROTO_UDP {
+            Some(Reason::LaterFragment)
+        } else {
+            Some(Reason::NotUdp)
+        }
+    }
+
+    /// The UDP port of the end that is on this host. Meaningless when it is [`Plain::off`].
+    #[inline(always)]
+    pub fn local(&self, direction: Direction) -> u16 {
+        let at = match direction {
+            Direction::Ingress => PLAIN_UDP + 2,
+            Direction::Egress => PLAIN_UDP,
+        };
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    /// Of the payload.
+    #[inline(always)]
+    pub fn class(&self) -> Class {
+        let start = self.0;
+        let length = u16::from_be_bytes([start[PLAIN_UDP + 4], start[PLAIN_UDP + 5]]);
+        if length < CLASSED {
+            cold_path();
+            return Class::Other;
+        }
+        Class::of(start[PLAIN_UDP + 8], start[PLAIN_UDP + 9])
+    }
+}
+
+/// Finds the UDP header of any frame.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Udp<'_>, Reason> {
-    match plain(frame) {
-        Some(found) => found,
-        None => wrapped(frame),
-    }
-}
-
-/// Nearly every frame: untagged IPv4 without options, long enough for a UDP header. One check and no search; what it
-/// finds is what [`wrapped`] would find. `None`: another kind of frame.
-#[inline(always)]
-fn plain<F: Frame + ?Sized>(frame: &F) -> Option<Result<Udp<'_>, Reason>> {
-    const UDP: usize = 14 + 20;
-    let header = frame.at::<{ UDP + 8 }>(0)?;
-    if u16::from_be_bytes([header[12], header[13]]) != ETHERTYPE_IPV4 || header[14] != 0x45 {
-        return None;
-    }
-    if header[23] != PROTO_UDP {
-        return Some(Err(Reason::NotUdp));
-    }
-    if u16::from_ne_bytes([header[20], header[21]]) & 0x1fff_u16.to_be() != 0 {
-        return Some(Err(Reason::LaterFragment));
-    }
-    let header = header[UDP..].first_chunk()?;
-    Some(Ok(Udp {
-        header,
-        payload: UDP + 8,
-    }))
-}
-
-/// Any frame.
-#[inline(always)]
-fn wrapped<F: Frame + ?Sized>(frame: &F) -> Result<Udp<'_>, Reason> {
     let (ethertype, ip) = ethernet(frame)?;
     let at = match ethertype {
         ETHERTYPE_IPV4 => ipv4(frame, ip)?,
@@ -117,7 +167,7 @@ pub(crate) fn any_of_these(offset: usize) -> usize {
 /// The class of a datagram's payload. `Other` when it has fewer than two bytes; Ethernet padding is not payload.
 #[inline(always)]
 pub fn class<F: Frame + ?Sized>(frame: &F, udp: &Udp<'_>) -> Class {
-    if udp.length() < 10 {
+    if udp.length() < CLASSED {
         return Class::Other;
     }
     match frame.at::<2>(udp.payload) {
@@ -154,7 +204,7 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Result<usize, Reason> {
     if ip[9] != PROTO_UDP {
         return Err(Reason::NotUdp);
     }
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
+    if u16::from_be_bytes([ip[6], ip[7]]) & LATER_FRAGMENT != 0 {
         return Err(Reason::LaterFragment);
     }
     Ok(at + header)

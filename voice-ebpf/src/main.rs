@@ -21,37 +21,56 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
+use run::{Action, At, run};
 use voice_common::Hook;
+
+struct Xdp;
+
+impl At for Xdp {
+    const HOOK: Hook = Hook::Xdp;
+}
+
+struct Ingress;
+
+impl At for Ingress {
+    const HOOK: Hook = Hook::TcIngress;
+}
+
+struct Egress;
+
+impl At for Egress {
+    const HOOK: Hook = Hook::TcEgress;
+}
 
 /// Linux 5.18 and later: also takes frames in several buffers (large MTU).
 #[xdp(frags)]
 fn voice_xdp_frags(ctx: XdpContext) -> u32 {
-    xdp_ingress(&ctx)
+    xdp_ingress(ctx)
 }
 
 /// Older kernels, which do not know `frags`.
 #[xdp]
 fn voice_xdp(ctx: XdpContext) -> u32 {
-    xdp_ingress(&ctx)
+    xdp_ingress(ctx)
 }
 
 /// Witness of what comes in, and dropper where XDP is not attached.
 #[classifier]
 fn voice_tc_ingress(ctx: TcContext) -> i32 {
-    tc(&ctx, Hook::TcIngress)
+    tc::<Ingress>(ctx)
 }
 
 /// Witness and dropper of what goes out.
 #[classifier]
 fn voice_tc_egress(ctx: TcContext) -> i32 {
-    tc(&ctx, Hook::TcEgress)
+    tc::<Egress>(ctx)
 }
 
 #[inline(always)]
-fn xdp_ingress(ctx: &XdpContext) -> u32 {
-    match run::run(ctx, &packet::of_xdp(ctx), Hook::Xdp) {
-        run::Action::Pass => xdp_action::XDP_PASS,
-        run::Action::Drop => xdp_action::XDP_DROP,
+fn xdp_ingress(ctx: XdpContext) -> u32 {
+    match run::<Xdp, _>(ctx) {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
     }
 }
 
@@ -59,10 +78,10 @@ fn xdp_ingress(ctx: &XdpContext) -> u32 {
 const TC_ACT_UNSPEC: i32 = -1;
 
 #[inline(always)]
-fn tc(ctx: &TcContext, hook: Hook) -> i32 {
-    match run::run(ctx, &packet::of_tc(ctx), hook) {
-        run::Action::Pass => TC_ACT_UNSPEC,
-        run::Action::Drop => TC_ACT_SHOT,
+fn tc<A: At>(ctx: TcContext) -> i32 {
+    match run::<A, _>(ctx) {
+        Action::Pass => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
     }
 }
 

@@ -3,13 +3,16 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use voice_common::{
-    FlowKey, HookCounts, Owner, Room, RoomCounts, RoomEntry, RoomInfo, SsrcKey, Tables,
-    abi::{CONTROL_WORDS, EVENT_BYTES, KILL_SWITCH, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS, Sure},
+    FlowKey, Hook, HookCounts, Owner, Room, RoomCounts, RoomEntry, RoomInfo, SsrcKey, Tables,
+    abi::{
+        CONTROL_WORDS, CpuHooks, EVENT_BYTES, KILL_SWITCH, MAX_CPUS, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS,
+        Sure,
+    },
 };
 
 #[map]
@@ -28,8 +31,6 @@ static ROOM_INFO: Array<RoomInfo> = Array::with_max_entries(MAX_SLOTS, 0);
 #[map]
 pub(crate) static COUNTS: PerCpuArray<RoomCounts> = PerCpuArray::with_max_entries(MAX_SLOTS, 0);
 #[map]
-pub(crate) static HOOKS: PerCpuArray<HookCounts> = PerCpuArray::with_max_entries(3, 0);
-#[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 
 /// The media range.
@@ -38,6 +39,21 @@ static PORT_FIRST: Global<u16> = Global::new(50_000);
 /// The media range, included.
 #[unsafe(no_mangle)]
 static PORT_LAST: Global<u16> = Global::new(60_000);
+
+/// What each hook passed without a room, by CPU: a plain array, since one for each CPU would be looked up by pointers that cost
+/// more than all the rest of such a packet. In a section of its own, which makes it a map with one value.
+#[unsafe(link_section = ".bss.HOOKS")]
+#[unsafe(no_mangle)]
+static mut HOOKS: [CpuHooks; MAX_CPUS] = [[HookCounts::ZERO; 3]; MAX_CPUS];
+
+/// This CPU's counters of a hook; it alone writes them.
+#[inline(always)]
+pub(crate) fn hook_counts(hook: Hook) -> &'static mut HookCounts {
+    // SAFETY: takes nothing, always there.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as usize % MAX_CPUS;
+    // SAFETY: inside the map; packets of one CPU are judged one at a time at each hook, and userspace only reads.
+    unsafe { &mut (*(&raw mut HOOKS).cast::<CpuHooks>().add(cpu))[hook as usize] }
+}
 
 /// The maps as the judgement reads them.
 pub(crate) struct Maps;
@@ -81,6 +97,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn deadline(&self, slot: u32) -> Option<u64> {
+        let entry = ROOMS.get_ptr(slot)?;
+        // SAFETY: as above.
+        Some(unsafe { (&raw const (*entry).deadline).read_volatile() })
+    }
+
+    #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<Owner> {
         // SAFETY: without preallocation an entry is never changed in place, and lives as long as the program runs.
         unsafe { FLOWS.get(key) }.copied()
@@ -105,13 +128,20 @@ impl Tables for Maps {
         if sure.holds(deadline, ticks) {
             return false;
         }
-        let now = exact_now();
-        if now >= deadline {
-            return true;
-        }
-        *sure = Sure::new(deadline, now, ticks);
-        false
+        ask_the_clock(sure, deadline, ticks)
     }
+}
+
+/// Apart: about once in the life of a verdict on each CPU.
+#[cold]
+#[inline(never)]
+fn ask_the_clock(sure: &mut Sure, deadline: u64, ticks: u64) -> bool {
+    let now = exact_now();
+    if now >= deadline {
+        return true;
+    }
+    *sure = Sure::new(deadline, now, ticks);
+    false
 }
 
 /// CLOCK_MONOTONIC to the nanosecond.

@@ -1,21 +1,45 @@
 //! A packet as the parser reads it, from either kind of program. The one place that makes pointers into packets.
 
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::{
+    EbpfContext,
+    programs::{TcContext, XdpContext},
+};
 use voice_common::Frame;
 
-/// The linear part of a packet.
+/// A part of a packet that lies in one piece.
 pub(crate) struct Packet {
     data: usize,
     end: usize,
 }
 
-/// What a packet counts as. Asked only of packets that are counted: for TC it takes reads far from the headers.
-pub(crate) trait Size {
-    /// Segments of a GSO packet, else 1; and the bytes of the frame.
+/// What a program is given.
+pub(crate) trait Context: EbpfContext {
+    /// The packet as far as it lies in one piece: that may be less than its headers.
+    fn near(&self) -> Packet;
+
+    /// The same with all headers, after making it so if need be.
+    fn whole(&self) -> Packet;
+
+    /// What the packet counts as: segments of a GSO packet, else 1; and the bytes of the frame. Asked only of packets that
+    /// are counted: for TC it takes reads far from the headers.
     fn size(&self) -> (u64, u64);
 }
 
-impl Size for XdpContext {
+impl Context for XdpContext {
+    #[inline(always)]
+    fn near(&self) -> Packet {
+        Packet {
+            data: self.data(),
+            end: self.data_end(),
+        }
+    }
+
+    /// A driver's first buffer holds the headers.
+    #[inline(always)]
+    fn whole(&self) -> Packet {
+        self.near()
+    }
+
     /// Only the first buffer.
     #[inline(always)]
     fn size(&self) -> (u64, u64) {
@@ -23,7 +47,29 @@ impl Size for XdpContext {
     }
 }
 
-impl Size for TcContext {
+/// Headers are looked for in this many bytes; a sender's payload may start in another buffer.
+const PULL: u32 = 128;
+
+impl Context for TcContext {
+    #[inline(always)]
+    fn near(&self) -> Packet {
+        Packet {
+            data: self.data(),
+            end: self.data_end(),
+        }
+    }
+
+    #[inline(always)]
+    fn whole(&self) -> Packet {
+        let len = self.len();
+        let wanted = if len < PULL { len } else { PULL };
+        if self.data_end() - self.data() < wanted as usize {
+            // A failure leaves what was there before; the parser counts what it misses as truncated.
+            let _ = self.pull_data(wanted);
+        }
+        self.near()
+    }
+
     #[inline(always)]
     fn size(&self) -> (u64, u64) {
         // SAFETY: the context is valid while the program runs.
@@ -35,35 +81,6 @@ impl Size for TcContext {
     }
 }
 
-/// Headers are looked for in this many bytes; a sender's payload may start in another buffer.
-const PULL: u32 = 128;
-
-/// Of a driver's frame: its first buffer.
-#[inline(always)]
-pub(crate) fn of_xdp(ctx: &XdpContext) -> Packet {
-    Packet {
-        data: ctx.data(),
-        end: ctx.data_end(),
-    }
-}
-
-/// Of a socket buffer; makes its headers linear first.
-#[inline(always)]
-pub(crate) fn of_tc(ctx: &TcContext) -> Packet {
-    if ctx.data_end() - ctx.data() < PULL as usize {
-        let len = ctx.len();
-        let wanted = if len < PULL { len } else { PULL };
-        if ctx.data_end() - ctx.data() < wanted as usize {
-            // A failure leaves what was linear before; the parser counts what it misses as truncated.
-            let _ = ctx.pull_data(wanted);
-        }
-    }
-    Packet {
-        data: ctx.data(),
-        end: ctx.data_end(),
-    }
-}
-
 impl Frame for Packet {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
@@ -71,6 +88,8 @@ impl Frame for Packet {
         if start + N > self.end {
             return None;
         }
+        // SAFETY: no packet lies at address zero.
+        unsafe { core::hint::assert_unchecked(start != 0) };
         // SAFETY: start..start + N lies inside the packet, as just checked; bytes need no alignment.
         Some(unsafe { &*(start as *const [u8; N]) })
     }

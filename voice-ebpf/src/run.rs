@@ -1,116 +1,154 @@
 //! The way of a packet through a program: judge, count, tell the first drop.
+//!
+//! What few packets need lies apart, in functions that are called: there it costs the others neither registers nor stack.
 
 use crate::{
-    maps::{COUNTS, EVENTS, HOOKS, Maps, exact_now},
-    packet::{Packet, Size},
+    maps::{COUNTS, EVENTS, Maps, exact_now, hook_counts},
+    packet::Context,
 };
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{info, warn};
 use voice_common::{
-    Bound, Direction, DropEvent, Hook, HookCounts, Reason, RoomCounts, Verdict, abi::COUNTS as CELLS,
-    abi::Told, judge,
+    Bound, Class, Direction, DropEvent, Glance, Hook, Reason, RoomCounts, Verdict, abi::Told, glance,
+    judge_any, judge_slot,
 };
 
 /// What the program answers.
+#[repr(u32)]
 pub(crate) enum Action {
     Pass,
     Drop,
 }
 
+/// Where a program is attached: known where its code is made, so that none of it asks.
+pub(crate) trait At {
+    const HOOK: Hook;
+    const DIRECTION: Direction = Self::HOOK.direction();
+    /// Against counting twice: what XDP lets pass goes on to TC, which counts it.
+    const COUNTS_PASSED: bool = !matches!(Self::HOOK, Hook::Xdp);
+}
+
 /// Judges one packet.
 #[inline(always)]
-pub(crate) fn run<C: EbpfContext + Size>(ctx: &C, packet: &Packet, hook: Hook) -> Action {
-    match judge(packet, hook.direction(), &Maps) {
-        Err(reason) => {
-            count_reason(hook, reason);
+pub(crate) fn run<A: At, C: Context>(ctx: C) -> Action {
+    match glance(&ctx.near(), A::DIRECTION, &Maps) {
+        Glance::Off(reason) => {
+            count_reason::<A>(reason);
             Action::Pass
         }
-        Ok(bound) => {
-            count(ctx, hook, &bound);
-            match bound.verdict {
-                Verdict::Drop => Action::Drop,
-                Verdict::Pass | Verdict::WouldDrop => Action::Pass,
+        Glance::Open(slot, class) => {
+            if A::COUNTS_PASSED {
+                count::<A, C>(&ctx, slot, class, Verdict::Pass);
             }
+            Action::Pass
         }
+        Glance::Armed(slot, class) => act::<A, C>(ctx, judge_slot(slot, class, &Maps)),
+        Glance::Other => other::<A, C>(ctx),
     }
 }
 
-/// Against counting twice: what XDP lets pass goes on to TC, which counts it.
+#[cold]
+#[inline(never)]
+fn other<A: At, C: Context>(ctx: C) -> Action {
+    let judged = judge_any(&ctx.whole(), A::DIRECTION, &Maps);
+    act::<A, C>(ctx, judged)
+}
+
 #[inline(always)]
-fn count<C: EbpfContext + Size>(ctx: &C, hook: Hook, bound: &Bound) {
-    if matches!(hook, Hook::Xdp) && !matches!(bound.verdict, Verdict::Drop) {
-        return;
-    }
-    let Some(counts) = COUNTS.get_ptr_mut(bound.slot) else {
-        return;
+fn act<A: At, C: Context>(ctx: C, judged: Result<Bound, Reason>) -> Action {
+    let bound = match judged {
+        Ok(bound) => bound,
+        Err(reason) => {
+            count_reason::<A>(reason);
+            return Action::Pass;
+        }
     };
+    // Each verdict by itself: the verifier has to know which cell of the counters is meant.
+    match bound.verdict {
+        Verdict::Drop => {
+            if let Some(counts) = count::<A, C>(&ctx, bound.slot, bound.class, Verdict::Drop) {
+                told::<A, C>(ctx, &bound, &mut counts.told[A::DIRECTION as usize]);
+            }
+            return Action::Drop;
+        }
+        Verdict::WouldDrop if A::COUNTS_PASSED => {
+            count::<A, C>(&ctx, bound.slot, bound.class, Verdict::WouldDrop);
+        }
+        Verdict::Pass if A::COUNTS_PASSED => {
+            count::<A, C>(&ctx, bound.slot, bound.class, Verdict::Pass);
+        }
+        Verdict::WouldDrop | Verdict::Pass => {}
+    }
+    Action::Pass
+}
+
+/// Counts a packet of a room, on this CPU.
+#[inline(always)]
+fn count<A: At, C: Context>(
+    ctx: &C,
+    slot: u32,
+    class: Class,
+    verdict: Verdict,
+) -> Option<&'static mut RoomCounts> {
+    let counts = COUNTS.get_ptr_mut(slot)?;
     // SAFETY: points at this CPU's live counters; packets of one CPU are judged one at a time, userspace only reads
     // (and zeroes a slot while no port leads to it).
-    let counts: &mut RoomCounts = unsafe { &mut *counts };
-    let cell = RoomCounts::index(hook.direction(), bound.class, bound.verdict);
-    if cell < CELLS {
-        let (packets, bytes) = ctx.size();
-        counts.counts[cell].packets += packets;
-        counts.counts[cell].bytes += bytes;
-    }
-    if matches!(bound.verdict, Verdict::Drop) {
-        tell_first(ctx, hook, bound, &mut counts.told[hook.direction() as usize]);
+    let counts = unsafe { &mut *counts };
+    let cell = counts
+        .counts
+        .get_mut(RoomCounts::index(A::DIRECTION, class, verdict))?;
+    let (packets, bytes) = ctx.size();
+    cell.packets += packets;
+    cell.bytes += bytes;
+    Some(counts)
+}
+
+#[inline(always)]
+fn count_reason<A: At>(reason: Reason) {
+    let index = reason as usize;
+    if A::COUNTS_PASSED && index < Reason::ALL.len() {
+        hook_counts(A::HOOK).reasons[index] += 1;
     }
 }
 
 /// The first drop of a trip on this CPU and direction goes to userspace. Its generation and deadline name the trip.
 #[inline(always)]
-fn tell_first<C: EbpfContext>(ctx: &C, hook: Hook, bound: &Bound, told: &mut Told) {
-    let generation = u64::from(bound.room.generation);
-    if told.deadline == bound.room.deadline && told.generation == generation {
-        return;
-    }
-    *told = Told {
+fn told<A: At, C: EbpfContext>(ctx: C, bound: &Bound, told: &mut Told) {
+    let trip = Told {
         deadline: bound.room.deadline,
-        generation,
+        generation: u64::from(bound.room.generation),
     };
+    if *told != trip {
+        *told = trip;
+        tell::<A, C>(ctx, bound.slot, bound.room.generation, trip.deadline);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn tell<A: At, C: EbpfContext>(ctx: C, slot: u32, generation: u32, deadline: u64) {
     let event = DropEvent {
-        deadline: bound.room.deadline,
+        deadline,
         at: exact_now(),
-        slot: bound.slot,
-        generation: bound.room.generation,
-        direction: hook.direction() as u32,
+        slot,
+        generation,
+        direction: A::DIRECTION as u32,
         reserved: 0,
     };
     info!(
-        ctx,
+        &ctx,
         "first drop: slot {}, generation {}, direction {}", event.slot, event.generation, event.direction
     );
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
-        if let Some(counts) = hook_counts(hook) {
-            counts.lost_events += 1;
-        }
+        hook_counts(A::HOOK).lost_events += 1;
         warn!(
-            ctx,
+            &ctx,
             "first drop of slot {} lost: the ring buffer is full", event.slot
         );
         return;
     };
     entry.write(event);
     entry.submit(0);
-}
-
-#[inline(always)]
-fn count_reason(hook: Hook, reason: Reason) {
-    let index = reason as usize;
-    if let Some(counts) = hook_counts(hook)
-        && index < Reason::ALL.len()
-    {
-        counts.reasons[index] += 1;
-    }
-}
-
-#[inline(always)]
-fn hook_counts(hook: Hook) -> Option<&'static mut HookCounts> {
-    // SAFETY: points at this CPU's live counters; packets of one CPU are judged one at a time, userspace only reads.
-    HOOKS
-        .get_ptr_mut(hook as u32)
-        .map(|counts| unsafe { &mut *counts })
 }
 
 const _: () = assert!(Direction::Egress as usize == 1, "indexes RoomCounts::told");

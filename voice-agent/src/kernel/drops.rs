@@ -2,7 +2,7 @@
 
 use super::{FirstDrop, KernelError, load::Maps, slots::Slots};
 use aya::maps::{MapData, PerCpuArray};
-use voice_common::{Class, Count, Direction, DropEvent, Hook, HookCounts, Reason, RoomCounts, Verdict};
+use voice_common::{Class, Count, Direction, DropEvent, RoomCounts, Verdict};
 use voice_room::{Mono, input::Counts};
 
 /// Takes every event out of the ring buffer. Each CPU tells of its own first drop; the first one told counts.
@@ -81,25 +81,4 @@ pub(super) fn summary(counts: &RoomCounts) -> Counts {
         dropped: all(Verdict::Drop),
         would_drop: all(Verdict::WouldDrop),
     }
-}
-
-/// (hook, reason, packets).
-type ByReason = Vec<(String, String, u64)>;
-
-/// Packets by hook and reason, those that were not zero, and the lost events.
-pub(super) fn reasons(map: &PerCpuArray<MapData, HookCounts>) -> Result<(ByReason, u64), KernelError> {
-    let (mut packets, mut lost) = (Vec::new(), 0);
-    for hook in Hook::ALL {
-        let per_cpu = map
-            .get(&(hook as u32), 0)
-            .map_err(|e| KernelError::map("HOOKS", &e))?;
-        lost += per_cpu.iter().map(|cpu| cpu.lost_events).sum::<u64>();
-        for (at, reason) in Reason::ALL.into_iter().enumerate() {
-            let sum: u64 = per_cpu.iter().filter_map(|cpu| cpu.reasons.get(at)).sum();
-            if sum > 0 {
-                packets.push((hook.name().to_owned(), reason.name().to_owned(), sum));
-            }
-        }
-    }
-    Ok((packets, lost))
 }

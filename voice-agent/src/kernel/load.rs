@@ -1,6 +1,6 @@
 //! Loads the programs and their maps: pins checked and adopted, settings written in, everything verified by the kernel.
 
-use super::{KernelError, mapped, marks::Marks, object, shape, tables::Tables};
+use super::{KernelError, hooks::Hooks, mapped, marks::Marks, object, shape, tables::Tables};
 use crate::config::KernelConfig;
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -13,7 +13,7 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path};
-use voice_common::{HookCounts, RoomCounts, RoomInfo, abi::MAX_SLOTS};
+use voice_common::{RoomCounts, RoomInfo, abi::MAX_SLOTS};
 
 /// The compiled programs (`cargo xtask build-ebpf`).
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("VOICE_BPF_OBJECT"));
@@ -73,7 +73,7 @@ pub struct Maps {
     /// Counters by slot.
     pub counts: PerCpuArray<MapData, RoomCounts>,
     /// Counters by hook.
-    pub hooks: PerCpuArray<MapData, HookCounts>,
+    pub hooks: Hooks,
     /// First drops.
     pub events: RingBuf<MapData>,
     /// Flows and SSRCs of shared ports.
@@ -114,10 +114,15 @@ pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result
     })
 }
 
+/// The section that is the map `HOOKS`; a pin's name has no dot. Loading a section zeroes it, so these counters begin anew
+/// with each start.
+const HOOKS: &str = ".bss.HOOKS";
+
 fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], slots: u32) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     for shape in shapes {
-        loader.map_pin_path(shape.name, shape.pin(pin_dir));
+        let name = if shape.name == "HOOKS" { HOOKS } else { shape.name };
+        loader.map_pin_path(name, shape.pin(pin_dir));
     }
     for by_slot in shape::BY_SLOT {
         loader.map_max_entries(by_slot, slots);
@@ -199,7 +204,7 @@ fn maps(ebpf: &mut Ebpf) -> Result<Maps, KernelError> {
             .try_into()
             .map_err(|e| by("ROOM_INFO", &e))?,
         counts: take(ebpf, "COUNTS")?.try_into().map_err(|e| by("COUNTS", &e))?,
-        hooks: take(ebpf, "HOOKS")?.try_into().map_err(|e| by("HOOKS", &e))?,
+        hooks: Hooks::new(take(ebpf, HOOKS)?)?,
         events: take(ebpf, "EVENTS")?.try_into().map_err(|e| by("EVENTS", &e))?,
         marks: Marks::new(
             take(ebpf, "FLOWS")?.try_into().map_err(|e| by("FLOWS", &e))?,

@@ -1,7 +1,9 @@
 //! The pinned maps as the CLI sees them when the agent is dead: read, release, kill switch, detach; nothing else.
 
 use super::{
-    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error, interfaces, load,
+    InterfaceStatus, KernelError, KernelStatus, adopt, attach, drops, error,
+    hooks::Hooks,
+    interfaces, load,
     marks::Marks,
     shape,
     shared::{self, Mark},
@@ -17,7 +19,7 @@ use std::{
     time::Duration,
 };
 use voice_common::{
-    ABI_VERSION, HookCounts, Owner, RoomCounts, RoomInfo,
+    ABI_VERSION, Owner, RoomCounts, RoomInfo,
     abi::{MODE_SHADOW, MUX, UNBOUND},
 };
 use voice_room::{Binding, Incarnation, Mono, Port, RoomId};
@@ -74,7 +76,7 @@ pub struct Pinned {
     tables: Tables,
     info: Array<MapData, RoomInfo>,
     counts: PerCpuArray<MapData, RoomCounts>,
-    hooks: PerCpuArray<MapData, HookCounts>,
+    hooks: Hooks,
     marks: Marks,
 }
 
@@ -127,7 +129,6 @@ impl Pinned {
         let ports = data(pin_dir, "PORT_SLOT")?;
         let info = Map::Array(data(pin_dir, "ROOM_INFO")?);
         let counts = Map::PerCpuArray(data(pin_dir, "COUNTS")?);
-        let hooks = Map::PerCpuArray(data(pin_dir, "HOOKS")?);
         let flows = Map::HashMap(data(pin_dir, "FLOWS")?);
         let ssrcs = Map::HashMap(data(pin_dir, "SSRCS")?);
         Ok(Pinned {
@@ -135,7 +136,7 @@ impl Pinned {
             tables: Tables::new(&control, &ports, &data(pin_dir, "ROOMS")?, slots)?,
             info: info.try_into().map_err(|e| KernelError::map("ROOM_INFO", &e))?,
             counts: counts.try_into().map_err(|e| KernelError::map("COUNTS", &e))?,
-            hooks: hooks.try_into().map_err(|e| KernelError::map("HOOKS", &e))?,
+            hooks: Hooks::new(Map::Array(data(pin_dir, "HOOKS")?))?,
             marks: Marks::new(
                 flows.try_into().map_err(|e| KernelError::map("FLOWS", &e))?,
                 ssrcs.try_into().map_err(|e| KernelError::map("SSRCS", &e))?,
@@ -197,7 +198,7 @@ impl Pinned {
 
     /// As far as the pins tell.
     pub fn status(&self) -> Result<KernelStatus, KernelError> {
-        let (passed_by_reason, lost_events) = drops::reasons(&self.hooks)?;
+        let (passed_by_reason, lost_events) = self.hooks.by_reason()?;
         let ports = self.ports();
         let of_rooms = ports.iter().filter(|(slot, _)| **slot != MUX);
         let ports: usize = of_rooms.map(|(_, ports)| ports.len()).sum();

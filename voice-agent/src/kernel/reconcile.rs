@@ -1,6 +1,6 @@
 //! Desired against actual: every verdict word and every port slot, repaired and counted; and what is shown of it all.
 
-use super::{Kernel, KernelError, KernelStatus, drops, shared::Mark, tables};
+use super::{Kernel, KernelError, KernelStatus, shared::Mark, tables};
 use std::collections::BTreeSet;
 use voice_common::{ABI_VERSION, Owner};
 
@@ -141,7 +141,7 @@ impl Kernel {
     pub fn status(&self) -> KernelStatus {
         let now = tables::now();
         let in_force = (1..self.tables.slots()).filter(|slot| self.tables.room(*slot).deadline > now.0);
-        let (passed_by_reason, lost_events) = drops::reasons(&self.maps.hooks).unwrap_or_else(|e| {
+        let (passed_by_reason, lost_events) = self.maps.hooks.by_reason().unwrap_or_else(|e| {
             tracing::warn!("kernel status is incomplete: {e}");
             Default::default()
         });

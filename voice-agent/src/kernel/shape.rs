@@ -7,8 +7,8 @@ use super::{
 use aya::maps::{MapInfo, MapType};
 use std::path::{Path, PathBuf};
 use voice_common::{
-    FlowKey, HookCounts, Owner, RoomCounts, RoomEntry, RoomInfo, SsrcKey,
-    abi::{CONTROL_WORDS, EVENT_BYTES, MAX_FLOWS, MAX_SSRCS, PORTS},
+    FlowKey, Owner, RoomCounts, RoomEntry, RoomInfo, SsrcKey,
+    abi::{CONTROL_WORDS, CpuHooks, EVENT_BYTES, MAX_CPUS, MAX_FLOWS, MAX_SSRCS, PORTS},
 };
 
 /// linux/bpf.h: an entry costs memory only while it is there.
@@ -43,7 +43,7 @@ pub(super) fn shapes(slots: u32) -> [Shape; 9] {
         mapped::<RoomEntry>(ROOMS, slots),
         array::<RoomInfo>("ROOM_INFO", MapType::Array, slots),
         array::<RoomCounts>("COUNTS", MapType::PerCpuArray, slots),
-        array::<HookCounts>("HOOKS", MapType::PerCpuArray, 3),
+        array::<[CpuHooks; MAX_CPUS]>("HOOKS", MapType::Array, 1),
         Shape {
             name: "EVENTS",
             kind: MapType::RingBuf,
