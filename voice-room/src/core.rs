@@ -17,6 +17,7 @@ mod ports;
 mod request;
 mod restore;
 mod room;
+mod rooms;
 mod stored;
 mod trip;
 mod upkeep;
@@ -35,11 +36,15 @@ use alloc::{
 pub use authority::{Authority, Tenure};
 use core::time::Duration;
 use room::{Moment, Room};
+use rooms::Rooms;
 pub use view::{BlockView, RoomView, StepState};
 
 /// A destroyed room is remembered this long: late messages of its life are then told apart from a new one. The same as
 /// the shared record's expiry (DESIGN 5.2).
 const TOMBSTONE: Duration = Duration::from_secs(300);
+
+/// Commands for which memory is kept; what a storm or a start took besides is given back.
+const COMMANDS_KEPT: usize = 256;
 
 /// The rooms of this node.
 #[derive(Debug)]
@@ -47,7 +52,7 @@ pub struct Core {
     node: NodeName,
     tenure: Tenure,
     rules: Rules,
-    rooms: BTreeMap<RoomId, Room>,
+    rooms: Rooms,
     counts: counts::Counts,
     isolations: BTreeMap<RoomId, Isolated>,
     sources: BTreeMap<SourceId, Source>,
@@ -104,7 +109,7 @@ impl Core {
             node,
             tenure: tenure.into(),
             rules,
-            rooms: BTreeMap::new(),
+            rooms: Rooms::default(),
             counts: counts::Counts::default(),
             isolations: BTreeMap::new(),
             sources: BTreeMap::new(),
@@ -199,7 +204,11 @@ impl Core {
 
     /// The next thing to do.
     pub fn next_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        let next = self.commands.pop_front();
+        if next.is_none() {
+            self.commands.shrink_to(COMMANDS_KEPT);
+        }
+        next
     }
 
     /// The isolation of a room, while it lasts: why, until when, and how long that is from now.

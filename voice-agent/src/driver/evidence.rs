@@ -119,7 +119,8 @@ impl Evidence {
 
     fn next_batch(&self) -> Option<Vec<Entry>> {
         let mut queue = self.lock();
-        let batch: Vec<Entry> = queue.waiting.drain(..).collect();
+        // Taken whole: after a storm no memory is kept for the next.
+        let batch = Vec::from(std::mem::take(&mut queue.waiting));
         queue.writing = !batch.is_empty();
         queue.writing.then_some(batch)
     }

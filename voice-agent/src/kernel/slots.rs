@@ -39,7 +39,8 @@ pub(super) struct Slot {
 pub(super) struct Slots {
     range: RangeInclusive<u16>,
     rooms: HashMap<RoomId, u32>,
-    slots: BTreeMap<u32, Slot>,
+    /// Boxed: a node of the tree holds eleven, and half of a growing tree is empty.
+    slots: BTreeMap<u32, Box<Slot>>,
     /// Oldest first, so that a slot rests as long as possible before it is used again.
     free: VecDeque<u32>,
     /// Ports claimed by name. Their odd neighbours follow from these, see [`Slots::owner`].
@@ -72,19 +73,19 @@ impl Slots {
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Slot> {
-        self.slots.get(&slot)
+        self.slots.get(&slot).map(|s| &**s)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Slot> {
-        self.slots.get_mut(&slot)
+        self.slots.get_mut(&slot).map(|s| &mut **s)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        self.slots.iter().map(|(slot, s)| (*slot, s))
+        self.slots.iter().map(|(slot, s)| (*slot, &**s))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
-        self.slots.iter_mut().map(|(slot, s)| (*slot, s))
+        self.slots.iter_mut().map(|(slot, s)| (*slot, &mut **s))
     }
 
     pub(super) fn used(&self) -> u32 {
@@ -107,7 +108,7 @@ impl Slots {
     /// Gives `slot` to a room.
     pub(super) fn occupy(&mut self, slot: u32, owner: Slot) {
         self.rooms.insert(owner.room.clone(), slot);
-        self.slots.insert(slot, owner);
+        self.slots.insert(slot, Box::new(owner));
     }
 
     /// Makes `slot` free. Its ports have been unbound.

@@ -182,6 +182,8 @@ impl Core {
             return self.leave_to_owner(&id);
         }
         let counted = Counts::of(Some(room));
+        // Nearly always the only one.
+        room.unstored.reserve_exact(1);
         room.unstored.push_back(Pending {
             replies: reply.into_iter().collect(),
             ..Pending::new(change)

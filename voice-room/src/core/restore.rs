@@ -15,7 +15,7 @@ use crate::{
     state::allows,
     timeline::{Actor, Progress, Step},
 };
-use alloc::{collections::BTreeMap, format, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, format, vec::Vec};
 use core::time::Duration;
 
 impl Core {
@@ -233,7 +233,7 @@ impl Core {
             },
         );
         if let Some(room) = self.rooms.get_mut(id) {
-            room.trip = Some(trip);
+            room.trip = Some(Box::new(trip));
         }
         let released = block.is_some_and(|b| b.released);
         if deadline > now.mono && !released {

@@ -9,6 +9,7 @@ use crate::{
     timeline::{Actor, Evidence, Hold, Progress, Rule, Step},
 };
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet, VecDeque},
     string::String,
     vec::Vec,
@@ -40,7 +41,7 @@ pub(crate) struct Room {
     pub(crate) last_signal: Option<Mono>,
     pub(crate) witness: Witness,
     pub(crate) watch: Watch,
-    pub(crate) trip: Option<Trip>,
+    pub(crate) trip: Option<Box<Trip>>,
     pub(crate) unstored: VecDeque<Pending>,
     pub(crate) authority: Authority,
     /// The highest version that was sent to the store or seen there, and which change that was. No other gets this number.
@@ -111,6 +112,7 @@ impl Room {
         let mut done = VecDeque::new();
         if record.version > Version(0) {
             // A record that was found stored answers the repeat of its own change.
+            done.reserve_exact(1);
             done.push_back((record.op_id.clone(), accepted(&record)));
         }
         Room {
@@ -203,7 +205,18 @@ impl Room {
         if self.done.len() == MEMORY {
             self.done.pop_front();
         }
+        // Most lives have few changes, and a node has many rooms.
+        self.done.reserve_exact(1);
         self.done.push_back((op, led_to));
+    }
+
+    /// The store has taken the first of what waits. Rooms have nothing waiting nearly all the time: no memory is kept for it.
+    pub(crate) fn next_stored(&mut self) -> Option<Pending> {
+        let stored = self.unstored.pop_front();
+        if self.unstored.is_empty() {
+            self.unstored = VecDeque::new();
+        }
+        stored
     }
 
     /// Whether more changes may wait for the store. Trips and their ends wait whatever this says.

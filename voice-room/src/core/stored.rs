@@ -64,7 +64,7 @@ impl Core {
             return;
         };
         let counted = Counts::of(Some(room));
-        let Some(done) = room.unstored.pop_front() else {
+        let Some(done) = room.next_stored() else {
             return;
         };
         self.counts.change(counted, Counts::of(Some(room)));

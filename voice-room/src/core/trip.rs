@@ -14,6 +14,7 @@ use crate::{
     timeline::{Evidence, Rule, Step, What},
 };
 use alloc::{
+    boxed::Box,
     string::{String, ToString},
     vec::Vec,
 };
@@ -104,7 +105,7 @@ impl Core {
                 );
             }
         }
-        room.trip = Some(trip);
+        room.trip = Some(Box::new(trip));
         if cut {
             self.out(Command::Journal(Intent {
                 change: change.clone(),

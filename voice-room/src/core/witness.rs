@@ -11,9 +11,24 @@ const SAMPLES: u32 = 12;
 pub(crate) struct Witness {
     incarnation: Incarnation,
     /// Older samples, at least a twelfth of the window apart.
-    past: VecDeque<(Mono, Counts)>,
+    past: VecDeque<Rtp>,
     latest: Option<(Mono, Counts)>,
     last_rtp: Option<Mono>,
+}
+
+/// What of an older sample is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Rtp {
+    at: Mono,
+    rtp_in: u64,
+    rtp_out: u64,
+}
+
+impl Rtp {
+    fn of(at: Mono, counts: &Counts) -> Rtp {
+        let (rtp_in, rtp_out) = (counts.rtp_in, counts.rtp_out);
+        Rtp { at, rtp_in, rtp_out }
+    }
 }
 
 impl Witness {
@@ -51,12 +66,12 @@ impl Witness {
             && self
                 .past
                 .back()
-                .is_none_or(|(t, _)| at.since(*t) >= window / SAMPLES)
+                .is_none_or(|last| at.since(last.at) >= window / SAMPLES)
         {
-            self.past.push_back((at, counts));
+            self.past.push_back(Rtp::of(at, &counts));
         }
         // The newest sample that is a whole window old is the base; what is older than it has served.
-        while self.past.get(1).is_some_and(|(t, _)| now.since(*t) >= window) {
+        while self.past.get(1).is_some_and(|next| now.since(next.at) >= window) {
             self.past.pop_front();
         }
     }
@@ -64,9 +79,9 @@ impl Witness {
     /// What the counters say about the last `window`; `None` when the latest sample is older than `fresh`.
     pub(crate) fn testimony(&self, now: Mono, window: Duration, fresh: Duration) -> Option<Testimony> {
         let (at, latest) = self.latest.as_ref().filter(|(at, _)| now.since(*at) <= fresh)?;
-        let (from, base) = self.past.front().map_or((*at, latest), |(t, c)| (*t, c));
+        let base = self.past.front().copied().unwrap_or(Rtp::of(*at, latest));
         Some(Testimony {
-            window: now.since(from).min(window.max(at.since(from))),
+            window: now.since(base.at).min(window.max(at.since(base.at))),
             rtp_in: latest.rtp_in.saturating_sub(base.rtp_in),
             rtp_out: latest.rtp_out.saturating_sub(base.rtp_out),
             saw_egress: latest.rtp_out > 0,
