@@ -8,6 +8,7 @@ mod change;
 mod clients;
 mod counts;
 mod custody;
+mod few;
 mod guard;
 mod heard;
 mod heartbeat;
@@ -42,9 +43,6 @@ pub use view::{BlockView, RoomView, StepState};
 /// A destroyed room is remembered this long: late messages of its life are then told apart from a new one. The same as
 /// the shared record's expiry (DESIGN 5.2).
 const TOMBSTONE: Duration = Duration::from_secs(300);
-
-/// Commands for which memory is kept; what a storm or a start took besides is given back.
-const COMMANDS_KEPT: usize = 256;
 
 /// The rooms of this node.
 #[derive(Debug)]
@@ -132,7 +130,7 @@ impl Core {
         core
     }
 
-    /// Takes one input. Collect the commands with [`Core::next_command`] afterwards.
+    /// Takes one input. Collect the commands with [`Core::commands`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.notice_gap(now);
         match input {
@@ -202,13 +200,14 @@ impl Core {
         }
     }
 
+    /// All that is to be done, in order.
+    pub fn commands(&mut self) -> Vec<Command> {
+        core::mem::take(&mut self.commands).into()
+    }
+
     /// The next thing to do.
     pub fn next_command(&mut self) -> Option<Command> {
-        let next = self.commands.pop_front();
-        if next.is_none() {
-            self.commands.shrink_to(COMMANDS_KEPT);
-        }
-        next
+        self.commands.pop_front()
     }
 
     /// The isolation of a room, while it lasts: why, until when, and how long that is from now.

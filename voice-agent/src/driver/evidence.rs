@@ -21,6 +21,9 @@ use voice_room::{
 /// not wait: its failure is told, and the core asks for it again.
 const WAITING: usize = 65_536;
 
+/// Entries in one write: some hundred KiB to a MiB, so that the journal's tables in memory stay small.
+const BATCH: usize = 4096;
+
 /// Entries on their way to the journal.
 #[derive(Debug, Clone)]
 pub(super) struct Evidence {
@@ -119,18 +122,22 @@ impl Evidence {
 
     fn next_batch(&self) -> Option<Vec<Entry>> {
         let mut queue = self.lock();
-        // Taken whole: after a storm no memory is kept for the next.
-        let batch = Vec::from(std::mem::take(&mut queue.waiting));
+        let most = queue.waiting.len().min(BATCH);
+        let batch: Vec<Entry> = queue.waiting.drain(..most).collect();
+        if queue.waiting.is_empty() {
+            // After a storm no memory is kept for the next.
+            queue.waiting = VecDeque::new();
+        }
         queue.writing = !batch.is_empty();
         queue.writing.then_some(batch)
     }
 
     /// Writes what nobody has sent yet.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
-        match self.next_batch() {
-            Some(batch) => self.journal.append(batch).await,
-            None => Ok(()),
+        while let Some(batch) = self.next_batch() {
+            self.journal.append(batch).await?;
         }
+        Ok(())
     }
 }
 

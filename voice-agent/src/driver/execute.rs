@@ -35,14 +35,19 @@ impl Driver {
     /// Carries out everything the core asks for, and what its results ask for in turn.
     pub(super) async fn execute(&mut self) {
         loop {
-            let commands: Vec<Command> = std::iter::from_fn(|| self.core.next_command()).collect();
+            let commands = self.core.commands();
             if commands.is_empty() {
                 return;
             }
-            let journalled = self.write_intents(&commands).await;
-            self.forget_intents(&commands).await;
-            self.keep_rooms(&commands);
-            let [kernel, pushes, rest] = by_urgency(commands);
+            let Sorted {
+                intents,
+                kernel,
+                pushes,
+                rest,
+            } = by_urgency(commands);
+            let journalled = self.write_intents(intents).await;
+            self.forget_intents(&rest).await;
+            self.keep_rooms(&rest);
             let armed: Vec<Armed> = kernel.into_iter().filter_map(|c| self.tell_kernel(c)).collect();
             self.tell_journalled(journalled);
             armed.into_iter().for_each(|armed| self.tell_armed(armed));
@@ -140,15 +145,7 @@ impl Driver {
     }
 
     /// Journals the intents of all trips of a batch before any of them is armed. What came of it is told afterwards.
-    async fn write_intents(&mut self, commands: &[Command]) -> Option<Journalled> {
-        let intent = |c: &Command| {
-            if let Command::Journal(intent) = c {
-                Some(intent.clone())
-            } else {
-                None
-            }
-        };
-        let intents: Vec<Intent> = commands.iter().filter_map(intent).collect();
+    async fn write_intents(&mut self, intents: Vec<Intent>) -> Option<Journalled> {
         if intents.is_empty() {
             return None;
         }
@@ -298,20 +295,29 @@ fn said<T>(result: Result<T, StoreError>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 
-/// The kernel's commands first, then what is pushed, then the rest, each in order: in a storm no room's cut waits for
-/// what is said about another's.
-fn by_urgency(commands: Vec<Command>) -> [Vec<Command>; 3] {
-    let mut sorted = [const { Vec::new() }; 3];
-    let [kernel, pushes, rest] = &mut sorted;
+/// Commands by what comes first, each kind in order.
+#[derive(Debug, Default, PartialEq)]
+struct Sorted {
+    intents: Vec<Intent>,
+    kernel: Vec<Command>,
+    pushes: Vec<Command>,
+    rest: Vec<Command>,
+}
+
+/// Intents first, then the kernel's commands, then what is pushed, then the rest: in a storm no room's cut waits for what is
+/// said about another's.
+fn by_urgency(commands: Vec<Command>) -> Sorted {
+    let mut sorted = Sorted::default();
     for command in commands {
         match command {
+            Command::Journal(intent) => sorted.intents.push(intent),
             Command::Bind { .. } | Command::Unbind { .. } | Command::Arm { .. } | Command::Disarm { .. } => {
-                kernel.push(command);
+                sorted.kernel.push(command);
             }
             Command::PushExpired(_) | Command::PushRestored(_) | Command::PushUpdate(_) => {
-                pushes.push(command);
+                sorted.pushes.push(command);
             }
-            _ => rest.push(command),
+            _ => sorted.rest.push(command),
         }
     }
     sorted
@@ -337,8 +343,11 @@ mod tests {
         };
         let unbind = || Command::Unbind { room: room("a") };
         let storm = vec![arm("a"), note("a"), unbind(), arm("b"), note("b")];
-        let [kernel, pushes, rest] = by_urgency(storm);
-        assert_eq!(kernel, [arm("a"), unbind(), arm("b")]);
-        assert_eq!((pushes, rest), (vec![], vec![note("a"), note("b")]));
+        let sorted = Sorted {
+            kernel: vec![arm("a"), unbind(), arm("b")],
+            rest: vec![note("a"), note("b")],
+            ..Sorted::default()
+        };
+        assert_eq!(by_urgency(storm), sorted);
     }
 }

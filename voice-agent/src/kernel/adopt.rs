@@ -54,7 +54,7 @@ pub(super) fn adopt(
                 taken.verdict = verdict;
                 taken.adopted = true;
                 // An earlier agent has told these; telling them again would look like new traffic.
-                taken.counted = drops::counts(&maps.counts, slot)?;
+                taken.counted = Some(Box::new(drops::counts(&maps.counts, slot)?));
                 slots.occupy(slot, taken);
                 slots.claim(slot, &bound, marks);
             }

@@ -30,8 +30,8 @@ pub(super) struct Slot {
     pub(super) adopted: bool,
     /// By direction: the deadline whose first drop was told.
     pub(super) told: [Mono; 2],
-    /// What of its counters is in the totals already.
-    pub(super) counted: RoomCounts,
+    /// What of its counters is in the totals already; `None`: nothing.
+    pub(super) counted: Option<Box<RoomCounts>>,
 }
 
 /// Rooms, slots and ports.
@@ -193,7 +193,7 @@ impl Slot {
             verdict: None,
             adopted: false,
             told: [Mono(0); 2],
-            counted: RoomCounts::default(),
+            counted: None,
         }
     }
 }

@@ -19,7 +19,12 @@ pub struct Armings {
 
 impl Totals {
     /// Adds what a slot counted since `counted`, and moves that up.
-    pub(super) fn take(&mut self, counted: &mut RoomCounts, counts: &RoomCounts) {
+    pub(super) fn take(&mut self, counted: &mut Option<Box<RoomCounts>>, counts: &RoomCounts) {
+        // Nothing is kept for a room without a packet.
+        if counted.is_none() && counts.counts.iter().all(|count| count.packets == 0) {
+            return;
+        }
+        let counted = counted.get_or_insert_default();
         for ((total, was), is) in self
             .0
             .counts
@@ -85,11 +90,11 @@ mod tests {
     #[test]
     fn totals_go_on_rising_when_a_slot_begins_anew() {
         let mut totals = Totals::default();
-        let mut counted = RoomCounts::default();
-        for packets in [3, 10, 10] {
+        let mut counted = None;
+        for packets in [0, 3, 10, 10] {
             totals.take(&mut counted, &counts(packets));
         }
-        totals.take(&mut RoomCounts::default(), &counts(5));
+        totals.take(&mut None, &counts(5));
         assert_eq!((totals.0.counts[4].packets, totals.0.counts[4].bytes), (15, 1500));
     }
 }

@@ -18,8 +18,9 @@ use std::{
 const FORMAT: u32 = 1;
 /// After a failure the database is opened again at most so often.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
-/// Of each table. Room records are some hundred bytes: 2 MiB hold thousands of them; a storm is one flush more.
-const MEMTABLE_BYTES: u64 = 2 << 20;
+/// Of each table. One that was written out stays in memory until the next is, so each counts twice. Room records are some
+/// hundred bytes: thousands of them.
+const MEMTABLE_BYTES: u64 = 1 << 20;
 /// Reads are few: starts, operators' questions, the sweeps.
 const CACHE_BYTES: u64 = 2 << 20;
 const JOURNALS_BYTES: u64 = 128 << 20;

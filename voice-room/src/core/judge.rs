@@ -1,7 +1,13 @@
 //! The stuck detector and the trip rule (DESIGN 3.2). A false cut silences people who are talking, a missed cut spreads
 //! the outage; what cannot be known passes.
 
-use super::{Core, cap::Cap, change::Cause, room::Room, trip::Order};
+use super::{
+    Core,
+    cap::Cap,
+    change::Cause,
+    room::{Moment, Room},
+    trip::Order,
+};
 use crate::{
     Now, RoomId, Rules, SourceId,
     config::Mode,
@@ -41,30 +47,31 @@ struct Work {
 
 impl Core {
     pub(super) fn judge(&mut self, now: Now) {
-        let mut silent: Vec<(RoomId, bool)> = Vec::new();
+        let mut silent: Vec<RoomId> = Vec::new();
+        let mut stuck: Vec<(Moment, RoomId)> = Vec::new();
         for (id, room) in self.rooms.iter().filter(|(_, r)| r.is_judged()) {
             let misses = room.misses(now.mono, self.progress, self.rules.heartbeat);
             if misses >= self.rules.warn_misses {
-                silent.push((id.clone(), self.is_stuck(now, room, misses)));
+                if !room.watch.warned {
+                    silent.push(id.clone());
+                }
+                if self.is_stuck(now, room, misses) {
+                    stuck.push((room.progress, id.clone()));
+                }
             }
         }
-        if silent.is_empty() {
+        if silent.is_empty() && stuck.is_empty() {
             return;
         }
         let rooms = self.node_rooms(now);
         self.warn(now, &silent, rooms);
-        let mut stuck: Vec<RoomId> = silent
-            .into_iter()
-            .filter(|(_, stuck)| *stuck)
-            .map(|(id, _)| id)
-            .collect();
         if stuck.is_empty() {
             return;
         }
         // The longest stuck first: where the cap holds some back, it holds back the youngest.
-        stuck.sort_by_key(|id| self.rooms.get(id).map(|r| r.progress));
+        stuck.sort_by_key(|(progress, _)| *progress);
         let sources = self.sources_at_work(now);
-        for id in stuck {
+        for (_, id) in stuck {
             self.decide(now, &id, &sources, rooms);
         }
     }
@@ -82,14 +89,12 @@ impl Core {
         misses >= self.rules.misses && age >= self.rules.stuck_after && !room.watch.would_trip
     }
 
-    fn warn(&mut self, now: Now, silent: &[(RoomId, bool)], rooms: u32) {
-        for (id, _) in silent {
-            if self.rooms.get(id).is_some_and(|r| !r.watch.warned) {
-                let evidence = self.evidence(now, id, rooms);
-                if let (Some(room), Some(evidence)) = (self.rooms.get_mut(id), evidence) {
-                    room.watch.warned = true;
-                    self.record(now, id, What::Warning(evidence));
-                }
+    fn warn(&mut self, now: Now, silent: &[RoomId], rooms: u32) {
+        for id in silent {
+            let evidence = self.evidence(now, id, rooms);
+            if let (Some(room), Some(evidence)) = (self.rooms.get_mut(id), evidence) {
+                room.watch.warned = true;
+                self.record(now, id, What::Warning(evidence));
             }
         }
     }

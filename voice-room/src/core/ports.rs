@@ -5,7 +5,7 @@
 //! belongs to neither, and each is known there by its flows and SSRCs. What two rooms claim at the same time belongs to
 //! neither, so that none is cut for the other.
 
-use super::{Core, room::Room};
+use super::{Core, few::Few, room::Room};
 use crate::{Binding, Command, Flow, Mono, Now, Port, RoomId, Ssrc, State, input::Served, timeline::What};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,7 @@ pub(super) struct Claim {
     /// The room it is bound to.
     pub(super) owner: Option<RoomId>,
     /// Rooms that list it; more than one makes it shared.
-    pub(super) listed_by: BTreeSet<RoomId>,
+    pub(super) listed_by: Few<RoomId>,
 }
 
 impl Core {
@@ -65,11 +65,11 @@ impl Core {
         };
         let before = core::mem::replace(&mut room.listed, listed.clone());
         let mut changed: BTreeSet<RoomId> = BTreeSet::new();
-        for mark in before.difference(&listed) {
+        for mark in before.iter().filter(|mark| !listed.contains(mark)) {
             self.no_longer_listed(id, *mark, &mut changed);
         }
         // A port that others share with it may have been its own until now.
-        for mark in &listed {
+        for mark in listed.iter() {
             if !self.is_settled(now.mono, id, mark) {
                 self.claim(now, id, *mark, &mut changed);
             }
@@ -151,8 +151,8 @@ impl Core {
     /// now: else its cut would silence the other.
     pub(super) fn listed_elsewhere(&mut self, now: Now, id: &RoomId, served: &Served) {
         let mut changed: BTreeSet<RoomId> = BTreeSet::new();
-        for mark in &listing(served, &BTreeSet::new()) {
-            let kept = |owner: &RoomId, listed_by: &BTreeSet<RoomId>| {
+        for mark in listing(served, &Few::default()).iter() {
+            let kept = |owner: &RoomId, listed_by: &Few<RoomId>| {
                 owner == id || (listed_by.contains(owner) && self.lists_now(now.mono, owner))
             };
             let owner = self
@@ -232,12 +232,12 @@ impl Core {
             participants: 0,
             host: None,
         };
-        let shared = listing(&served, &BTreeSet::new());
+        let shared = listing(&served, &Few::default());
         for mark in binding.ports.iter().map(|p| Mark::Port(*p)) {
             let claim = self.claims.entry(mark).or_default();
             claim.owner.get_or_insert_with(|| id.clone());
         }
-        for mark in &shared {
+        for mark in shared.iter() {
             let claim = self.claims.entry(*mark).or_default();
             claim.listed_by.insert(id.clone());
             if mark.shares().is_some() {
@@ -314,8 +314,8 @@ impl Core {
 
 /// A listing as marks. Flows and SSRCs stand for their port too. Without any, those listed before stay: a media server that
 /// forgets participants does not stop their senders.
-fn listing(served: &Served, before: &BTreeSet<Mark>) -> BTreeSet<Mark> {
-    let mut marks: BTreeSet<Mark> = served.flows.iter().map(|f| Mark::Flow(*f)).collect();
+fn listing(served: &Served, before: &Few<Mark>) -> Few<Mark> {
+    let mut marks: Vec<Mark> = served.flows.iter().map(|f| Mark::Flow(*f)).collect();
     if marks.is_empty() {
         marks.extend(before.iter().filter(|m| matches!(m, Mark::Flow(_))));
     }
@@ -326,7 +326,7 @@ fn listing(served: &Served, before: &BTreeSet<Mark>) -> BTreeSet<Mark> {
     let implied: Vec<Mark> = marks.iter().filter_map(|m| m.shares().map(Mark::Port)).collect();
     marks.extend(implied);
     marks.extend(served.ports.iter().map(|p| Mark::Port(*p)));
-    marks
+    marks.into_iter().collect()
 }
 
 /// Claims by what is claimed.

@@ -1,6 +1,8 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
-use super::{authority::Authority, ports::Mark, request::accepted, view::StepState, witness::Witness};
+use super::{
+    authority::Authority, few::Few, ports::Mark, request::accepted, view::StepState, witness::Witness,
+};
 use crate::{
     Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
     command::Accepted,
@@ -35,7 +37,7 @@ pub(crate) struct Room {
     /// Whether the kernel side was told of this room, so that it must be told of its end.
     pub(crate) bound: bool,
     /// What its source listed last. `record.ports` also holds ports it once had and nobody took since.
-    pub(crate) listed: BTreeSet<Mark>,
+    pub(crate) listed: Few<Mark>,
     pub(crate) clients: BTreeMap<ClientId, Mono>,
     pub(crate) host_seen: Option<Mono>,
     pub(crate) last_signal: Option<Mono>,
@@ -126,7 +128,7 @@ impl Room {
             progress,
             heartbeat: None,
             bound: false,
-            listed: BTreeSet::new(),
+            listed: Few::default(),
             clients: BTreeMap::new(),
             host_seen: None,
             last_signal: None,

@@ -30,6 +30,10 @@ impl Rooms {
         self.0.insert(id, Box::new(room));
     }
 
+    pub(super) fn remove(&mut self, id: &RoomId) {
+        self.0.remove(id);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Room)> {
         self.0.iter().map(|(id, room)| (id, &**room))
     }
