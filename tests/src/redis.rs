@@ -18,6 +18,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use voice_agent::config::redis::RedisConfig;
 
 /// Two busy cores and a kill -9 before it included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -88,6 +89,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The store's configuration for it, without password and TLS.
+    pub fn config(&self) -> RedisConfig {
+        config(&[self.address()], false)
+    }
+
     /// What `redis-cli` prints for a command. An answer that is an error is one here.
     pub fn ask(&self, args: &[&str]) -> anyhow::Result<String> {
         // A stopped server must not hold the test.
@@ -145,6 +151,18 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// The store's defaults for these addresses, but with an answer waited for somewhat longer: the cores are busy.
+fn config(addresses: &[String], cluster: bool) -> RedisConfig {
+    RedisConfig {
+        addresses: addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+        cluster,
+        timeout: Duration::from_secs(2),
+        record_ttl: Duration::from_secs(300),
+        events_kept: Duration::from_secs(86_400),
+        ..RedisConfig::default()
     }
 }
 

@@ -2,22 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use tempfile::TempDir;
-use voice_agent::store::Embedded;
-use voice_tests::store_cases as cases;
+use voice_agent::store::{Embedded, Redis};
+use voice_tests::{
+    redis::{Cluster, Server},
+    store_cases as cases,
+};
 
-/// Runs every case as a test of its own; `$store` makes an empty store and what must outlive it.
-macro_rules! conformance {
-    ($store:expr; $($case:ident)*) => {
-        $(
-            #[tokio::test]
-            async fn $case() {
-                let (store, _kept) = $store;
-                super::cases::$case(&store).await;
-            }
-        )*
-    };
-    ($store:expr) => {
-        conformance! { $store;
+/// Hands every case to `$with`.
+macro_rules! every_case {
+    ($with:ident) => {
+        $with! {
             of_two_writers_of_one_version_one_wins_and_the_other_gets_the_winners_record
             a_change_repeated_a_hundred_times_is_one_effect_and_one_event
             a_lower_epoch_is_fenced_and_the_same_or_a_higher_one_is_not
@@ -35,6 +29,19 @@ macro_rules! conformance {
     };
 }
 
+/// Each case as a test of its own, on an empty store that `store` makes, with what must outlive it.
+macro_rules! tests {
+    ($($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                let (store, _kept) = store();
+                super::cases::$case(&store).await;
+            }
+        )*
+    };
+}
+
 mod embedded {
     use super::*;
 
@@ -43,5 +50,38 @@ mod embedded {
         (Embedded::open(dir.path()).unwrap(), dir)
     }
 
-    conformance!(store());
+    every_case!(tests);
+}
+
+mod redis {
+    use super::*;
+
+    fn store() -> (Redis, Server) {
+        let server = Server::start().unwrap();
+        (Redis::open(&server.config()).unwrap(), server)
+    }
+
+    every_case!(tests);
+}
+
+mod redis_cluster {
+    use super::*;
+
+    /// One cluster for all cases: it takes seconds to start.
+    macro_rules! in_turn {
+        ($($case:ident)*) => {
+            #[tokio::test]
+            async fn every_case_holds_on_a_cluster() {
+                let cluster = Cluster::start().unwrap();
+                $(
+                    println!("{}", stringify!($case));
+                    let store = Redis::open(&cluster.config()).unwrap();
+                    super::cases::$case(&store).await;
+                    cluster.empty().unwrap();
+                )*
+            }
+        };
+    }
+
+    every_case!(in_turn);
 }

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod keys;
 mod load;
+pub mod redis;
 mod value;
 
 #[cfg(test)]
@@ -131,6 +132,8 @@ pub struct TokensConfig {
 pub struct StoreConfig {
     /// `store.kind`
     pub kind: StoreKind,
+    /// `[store.redis]`
+    pub redis: redis::RedisConfig,
 }
 
 /// Kinds of stores.

@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod journal;
 pub mod position;
 mod queue;
+pub mod redis;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trial;
@@ -13,6 +14,7 @@ pub mod trial;
 pub use embedded::Embedded;
 pub use journal::JournalHandle;
 pub use position::{Cursor, Position};
+pub use redis::Redis;
 
 use async_trait::async_trait;
 use std::time::{SystemTime, UNIX_EPOCH};

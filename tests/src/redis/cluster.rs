@@ -5,6 +5,7 @@ use super::Server;
 use crate::clock;
 use anyhow::{Context, ensure};
 use std::{process::Command, time::Duration};
+use voice_agent::config::redis::RedisConfig;
 
 /// Long enough for two busy cores, short enough for a test: a dead primary is replaced after it.
 const NODE_TIMEOUT_MS: &str = "3000";
@@ -79,6 +80,19 @@ impl Cluster {
     /// Every node, as `store.redis.addresses` has them.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Server::address).collect()
+    }
+
+    /// The store's configuration for it.
+    pub fn config(&self) -> RedisConfig {
+        super::config(&self.addresses(), true)
+    }
+
+    /// Removes every key.
+    pub fn empty(&self) -> anyhow::Result<()> {
+        for node in self.primaries()? {
+            node.ask(&["FLUSHALL"])?;
+        }
+        Ok(())
     }
 
     /// Every node.

@@ -6,7 +6,9 @@ use super::{
     output::{Output, Tone},
 };
 use crate::{
-    config::{self, Config, ConfigErrors, RegistryConfig, RegistryKind, StoreKind, XdpPolicy},
+    config::{
+        self, Config, ConfigErrors, RegistryConfig, RegistryKind, StoreKind, XdpPolicy, redis::RedisConfig,
+    },
     tokens::Tokens,
 };
 use humantime::format_duration;
@@ -73,7 +75,7 @@ fn shown(c: &Config) -> Value {
             "event_burst": c.session.event_burst,
         },
         "tokens": tokens(c),
-        "store": { "kind": store_kind(c.store.kind) },
+        "store": { "kind": store_kind(c.store.kind), "redis": redis(&c.store.redis) },
         "registry": registry(&c.registry),
         "janus": janus(c),
         "metrics": {
@@ -167,6 +169,26 @@ fn registry(r: &RegistryConfig) -> Value {
             "cert_file": file(&r.etcd.cert_file),
             "key_file": file(&r.etcd.key_file),
         },
+    })
+}
+
+fn redis(r: &RedisConfig) -> Value {
+    let file = |path: &Option<PathBuf>| {
+        path.as_ref()
+            .map_or(String::new(), |path| path.display().to_string())
+    };
+    json!({
+        "addresses": r.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "cluster": r.cluster,
+        "username": r.username.as_deref().unwrap_or(""),
+        "password_file": file(&r.password_file),
+        "tls": r.tls,
+        "tls_ca": file(&r.tls_ca),
+        "tls_cert": file(&r.tls_identity.0),
+        "tls_key": file(&r.tls_identity.1),
+        "timeout": format_duration(r.timeout).to_string(),
+        "record_ttl": format_duration(r.record_ttl).to_string(),
+        "events_kept": format_duration(r.events_kept).to_string(),
     })
 }
 

@@ -24,6 +24,10 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     etcd_password_is_not_readable_on_the_way,
     etcd_https_has_an_authority,
     etcd_certificate_has_its_key,
+    one_redis_or_a_cluster,
+    redis_tls_is_on_where_it_is_configured,
+    redis_certificate_has_its_key,
+    redis_user_has_a_password,
 ];
 
 /// Every rule that is broken, blamed on where the key was last set.
@@ -195,4 +199,51 @@ fn etcd_certificate_has_its_key(draft: &Draft) -> Broken {
     };
     let problem = "a certificate needs its key, and a key its certificate: set both, or neither";
     Some((key, file.display().to_string(), problem.into()))
+}
+
+fn one_redis_or_a_cluster(draft: &Draft) -> Broken {
+    let redis = &draft.store.redis;
+    (redis.addresses.len() > 1 && !redis.cluster).then(|| {
+        let given: Vec<String> = redis.addresses.iter().map(ToString::to_string).collect();
+        let problem = "are several, but store.redis.cluster is false: give the one server, or set it to true";
+        ("store.redis.addresses", given.join(","), problem.into())
+    })
+}
+
+fn redis_tls_is_on_where_it_is_configured(draft: &Draft) -> Broken {
+    let redis = &draft.store.redis;
+    let (cert, key) = &redis.tls_identity;
+    let files = [
+        ("store.redis.tls_ca", &redis.tls_ca),
+        ("store.redis.tls_cert", cert),
+        ("store.redis.tls_key", key),
+    ];
+    let (name, file) = files
+        .into_iter()
+        .find_map(|(name, file)| Some((name, file.as_ref()?)))?;
+    (!redis.tls).then(|| {
+        let problem = "is set although store.redis.tls is false: nothing would be encrypted; set it to true, or take this out";
+        (name, file.display().to_string(), problem.into())
+    })
+}
+
+fn redis_certificate_has_its_key(draft: &Draft) -> Broken {
+    let (name, file) = match &draft.store.redis.tls_identity {
+        (Some(cert), None) => ("store.redis.tls_cert", cert),
+        (None, Some(key)) => ("store.redis.tls_key", key),
+        _ => return None,
+    };
+    let problem =
+        "is set without the other of store.redis.tls_cert and store.redis.tls_key: set both, or neither";
+    Some((name, file.display().to_string(), problem.into()))
+}
+
+fn redis_user_has_a_password(draft: &Draft) -> Broken {
+    let redis = &draft.store.redis;
+    let user = redis
+        .username
+        .as_ref()
+        .filter(|_| redis.password_file.is_none())?;
+    let problem = "is set without store.redis.password_file: set that too, or neither";
+    Some(("store.redis.username", user.clone(), problem.into()))
 }

@@ -4,6 +4,7 @@
 use super::{
     AuditConfig, Config, EtcdConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths,
     RegistryConfig, RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig, XdpPolicy,
+    redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -70,6 +71,7 @@ impl Draft {
             },
             store: StoreConfig {
                 kind: StoreKind::Embedded,
+                redis: RedisConfig::default(),
             },
             registry: RegistryConfig {
                 kind: RegistryKind::Local,

@@ -1,7 +1,7 @@
 //! The one table of keys. It alone yields parsing, range checks, unknown-key errors, the environment's names and the
 //! documented default file.
 
-use super::{RegistryKind, Secret, StoreKind, XdpPolicy, draft::Draft, file, value::Kind};
+use super::{RegistryKind, Secret, StoreKind, XdpPolicy, draft::Draft, file, redis::HostPort, value::Kind};
 use crate::tokens::KeyFile;
 use std::{
     collections::BTreeSet,
@@ -389,6 +389,84 @@ pub(super) static KEYS: &[Key] = &[
         "\"embedded\"",
         "embedded: in paths.state, for this node alone.",
         Kind::Choice(&[("embedded", |d| d.store.kind = StoreKind::Embedded)]),
+    ),
+    key(
+        "store.redis.addresses",
+        "[]",
+        "The Redis server, or some nodes of a cluster, each HOST:PORT.",
+        Kind::List {
+            allowed: "up to 64 of HOST:PORT, an IPv6 address in brackets",
+            set: |d, texts| {
+                let parsed: Option<Vec<HostPort>> = texts.iter().map(|text| text.parse().ok()).collect();
+                d.store.redis.addresses = parsed.clone().unwrap_or_default();
+                parsed.is_some_and(|addresses| addresses.len() <= 64)
+            },
+        },
+    ),
+    key(
+        "store.redis.cluster",
+        "false",
+        "Whether it is a Redis Cluster.",
+        Kind::Switch(|d, v| d.store.redis.cluster = v),
+    ),
+    key(
+        "store.redis.username",
+        "\"\"",
+        "The user (ACL). Empty: the default user.",
+        text("empty, or up to 256 visible ASCII characters", |d, t| {
+            d.store.redis.username = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 256 && t.bytes().all(|b| b.is_ascii_graphic())
+        }),
+    ),
+    key(
+        "store.redis.password_file",
+        "\"\"",
+        "Holds the password, one line; closed to others. Read at start only. Empty: no password.",
+        text(FILE, |d, t| file_of(t, &mut d.store.redis.password_file)),
+    ),
+    key(
+        "store.redis.tls",
+        "false",
+        "Talk TLS, and verify the server's certificate against `tls_ca` and its host name.",
+        Kind::Switch(|d, v| d.store.redis.tls = v),
+    ),
+    key(
+        "store.redis.tls_ca",
+        "\"\"",
+        "The authorities to trust (PEM). Empty: the system's.",
+        text(FILE, |d, t| file_of(t, &mut d.store.redis.tls_ca)),
+    ),
+    key(
+        "store.redis.tls_cert",
+        "\"\"",
+        "This node's certificate (PEM), for a server that wants one. Together with `tls_key`.",
+        text(FILE, |d, t| file_of(t, &mut d.store.redis.tls_identity.0)),
+    ),
+    key(
+        "store.redis.tls_key",
+        "\"\"",
+        "Its key (PEM); closed to others.",
+        text(FILE, |d, t| file_of(t, &mut d.store.redis.tls_identity.1)),
+    ),
+    key(
+        "store.redis.timeout",
+        "\"1s\"",
+        "Longest wait for one answer. A change without one is sent again by its op_id, so that it is never done twice.",
+        time(50, MINUTE, |d, v| d.store.redis.timeout = v),
+    ),
+    key(
+        "store.redis.record_ttl",
+        "\"300s\"",
+        "How long a room's record lives without the refresh of its owner, who does it every 60s.",
+        time(1_000, DAY, |d, v| d.store.redis.record_ttl = v),
+    ),
+    key(
+        "store.redis.events_kept",
+        "\"24h\"",
+        "How long events are kept. One that a consumer group has not acknowledged is kept longer.",
+        time(1_000, DAY.saturating_mul(365), |d, v| {
+            d.store.redis.events_kept = v
+        }),
     ),
     key(
         "registry.kind",

@@ -46,6 +46,8 @@ macro_rules! counters {
 counters! {
     StoreForeign, "store_foreign", "Stored values that are not ours or are damaged; they were left as they are.";
     StoreFailed, "store_failed", "Requests to the store that failed, timed out or found its queue full.";
+    StoreRetried, "store_retried", "Changes sent to Redis again by the same op_id, because no answer came or it was not able to.";
+    StoreConnected, "store_connected", "Connections made to Redis, or to a Redis Cluster.";
     StoreReopened, "store_reopened", "Times the store was opened anew after its disk had failed.";
     StoreCutShort, "store_cut_short", "Times the store was opened and the end of its journal could not be read back: an interrupted write, or damage.";
     StoreSetAside, "store_set_aside", "Times the store was damaged at a start: it was kept under another name, and a new one begun.";

@@ -1,0 +1,374 @@
+//! The store that many nodes share: Redis, single or Cluster. Each change is one script (`redis/scripts/transition.lua`), so
+//! that nobody ever sees half of it. How a change is judged is the script's business, the same as the embedded store's.
+
+mod answer;
+mod encode;
+pub mod groups;
+pub mod keys;
+mod link;
+mod problem;
+mod script;
+mod stream;
+
+pub use stream::Follower;
+
+use super::{Cursor, Member, Position, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored, wall_now};
+use crate::{config::redis::RedisConfig, telemetry::Counter};
+use answer::Answer;
+use async_trait::async_trait;
+use futures::{StreamExt, stream::iter};
+use link::Link;
+use problem::Problem;
+use script::Call;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use voice_room::{
+    Change, EventType, Isolation, RoomId, RoomRecord, StateChangeEvent, Version, Wall,
+    record::{Committed, IsolationChange},
+};
+
+/// How long the highest epoch of a room is remembered after its last change.
+const FENCE_SECONDS: u64 = 7 * 86_400;
+/// A change of unknown outcome is sent again so often, by the same op_id, before the core is told; it asks again later.
+const TRIES: u32 = 3;
+/// Before the second try; half as much again before the next.
+const WAIT: Duration = Duration::from_millis(100);
+/// Calls on their way at one time of one request that needs many.
+const AT_ONCE: usize = 256;
+
+/// The Redis store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    link: Arc<Link>,
+    config: Arc<RedisConfig>,
+}
+
+impl Redis {
+    /// Reads the files that the configuration names. Connects at the first call only: an agent starts without Redis.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn open(config: &RedisConfig) -> Result<Redis, StoreError> {
+        Ok(Redis {
+            link: Arc::new(Link::new(config)?),
+            config: Arc::new(config.clone()),
+        })
+    }
+
+    /// Whether it answers, and within which time. For probes and `doctor`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        let begin = std::time::Instant::now();
+        self.link.call(&redis::cmd("PING")).await.map_err(Problem::told)?;
+        Ok(begin.elapsed())
+    }
+
+    /// One room's record, with the milliseconds it has left; -1 when it does not run out.
+    async fn record(&self, room: &RoomId) -> Result<Option<(RoomRecord, i64)>, Problem> {
+        let key = keys::room(room);
+        let call = Call {
+            keys: vec![key.clone()],
+            args: Vec::new(),
+        };
+        let answer = Answer::read(script::READ.run(&self.link, &call).await?, &key)?;
+        match answer.word() {
+            "MISSING" => return Ok(None),
+            "RECORD" => {}
+            _ => return Err(answer.unexpected()),
+        }
+        let left = answer.at(10)?.parse().map_err(|_| answer.unexpected())?;
+        Ok(answer.record(room)?.map(|record| (record, left)))
+    }
+
+    async fn transition(&self, change: &Change) -> Result<Committed, Problem> {
+        let room = &change.record.room;
+        let call = call(change, &self.config)?;
+        let value = script::TRANSITION.run(&self.link, &call).await?;
+        Answer::read(value, &keys::room(room))?.committed(room)
+    }
+
+    /// Sends a change until its outcome is known, or the tries are spent.
+    async fn settled(&self, change: &Change) -> Result<Committed, Problem> {
+        let mut wait = WAIT;
+        for _ in 1..TRIES {
+            match self.transition(change).await {
+                Err(Problem::Again(problem)) => {
+                    tracing::debug!(room = %change.record.room, problem, "a change is sent again");
+                    Counter::StoreRetried.count();
+                }
+                other => return other,
+            }
+            tokio::time::sleep(wait).await;
+            wait = wait * 3 / 2;
+        }
+        self.transition(change).await
+    }
+
+    async fn isolations(&self, partition: u8) -> Result<Vec<Result<Isolation, Problem>>, Problem> {
+        let list = keys::isolated(partition);
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(&list).arg(0).arg(-1);
+        let rooms = texts(self.link.call(&range).await?, &list)?;
+        let mut isolations = Vec::new();
+        for room in rooms {
+            isolations.extend(self.isolation(&list, &room).await.transpose());
+        }
+        Ok(isolations)
+    }
+
+    async fn isolation(&self, list: &str, room: &str) -> Result<Option<Isolation>, Problem> {
+        let room = RoomId::new(room).map_err(|e| Problem::foreign(list, e.to_string()))?;
+        let key = keys::isolation(&room);
+        let call = Call {
+            keys: vec![key.clone(), list.into()],
+            args: vec![room.to_string()],
+        };
+        let answer = Answer::read(script::ISOLATION.run(&self.link, &call).await?, &key)?;
+        match answer.word() {
+            "MISSING" => Ok(None),
+            "ISOLATION" => {
+                let isolation: Isolation = serde_json::from_str(answer.at(1)?)
+                    .map_err(|e| Problem::foreign(&*key, e.to_string()))?;
+                match isolation.room == room {
+                    true => Ok(Some(isolation)),
+                    false => Err(Problem::foreign(key, format!("it is of room {}", isolation.room))),
+                }
+            }
+            _ => Err(answer.unexpected()),
+        }
+    }
+
+    async fn refreshed(&self, refresh: &Refresh) -> Result<Refreshed, Problem> {
+        let (room, epoch) = (&refresh.room, refresh.epoch);
+        let key = keys::room(room);
+        let call = Call {
+            keys: vec![key.clone(), keys::fence(room), keys::clients(room)],
+            args: vec![
+                refresh.version.to_string(),
+                epoch.era.to_string(),
+                epoch.revision.to_string(),
+                self.record_seconds(),
+                FENCE_SECONDS.to_string(),
+            ],
+        };
+        let answer = Answer::read(script::REFRESH.run(&self.link, &call).await?, &key)?;
+        match answer.word() {
+            "KEPT" => Ok(Refreshed::Kept),
+            "MISSING" => Ok(Refreshed::Missing),
+            "FENCED" => answer.epoch().map(Refreshed::Fenced),
+            "DIFFERS" => match answer.record(room)? {
+                Some(record) => Ok(Refreshed::Differs(record)),
+                None => Err(answer.unexpected()),
+            },
+            _ => Err(answer.unexpected()),
+        }
+    }
+
+    async fn moved(&self, room: &RoomId, clients: &BTreeMap<String, bool>) -> Result<(), Problem> {
+        let of = |wanted: bool| {
+            clients
+                .iter()
+                .filter(move |(_, joined)| **joined == wanted)
+                .map(|(id, _)| id.clone())
+        };
+        let joined: Vec<String> = of(true).collect();
+        let mut args = vec![self.record_seconds(), joined.len().to_string()];
+        args.extend(joined);
+        args.extend(of(false));
+        let key = keys::clients(room);
+        let call = Call {
+            keys: vec![key.clone()],
+            args,
+        };
+        let answer = Answer::read(script::MEMBERS.run(&self.link, &call).await?, &key)?;
+        match answer.word() {
+            "OK" => Ok(()),
+            _ => Err(answer.unexpected()),
+        }
+    }
+
+    fn record_seconds(&self) -> String {
+        self.config.record_ttl.as_secs().max(1).to_string()
+    }
+}
+
+#[async_trait]
+impl RoomStore for Redis {
+    /// An outcome that is not known, because no answer came in time or the connection broke, is found out by sending the same
+    /// op_id again. When others have changed the room further meanwhile, its events tell whether the change was applied.
+    async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        let outcome = match self.settled(&change).await {
+            Ok(Committed::Conflict(Some(stored))) if stored.version > change.record.version => {
+                match self.was_applied(&change).await {
+                    Ok(true) => Ok(Committed::Skipped),
+                    Ok(false) => Ok(Committed::Conflict(Some(stored))),
+                    Err(problem) => Err(problem),
+                }
+            }
+            other => other,
+        };
+        outcome.map_err(Problem::told)
+    }
+
+    async fn load(&self, known: Vec<RoomId>) -> Result<Stored, StoreError> {
+        let mut stored = Stored::default();
+        let mut records = iter(known)
+            .map(|room| async move { self.record(&room).await })
+            .buffer_unordered(AT_ONCE);
+        while let Some(record) = records.next().await {
+            match record {
+                Ok(record) => stored.rooms.extend(record.map(|(record, _)| record)),
+                Err(foreign @ Problem::Foreign { .. }) => stored.damaged.push(foreign.told()),
+                Err(other) => return Err(other.told()),
+            }
+        }
+        let mut lists = iter(0..keys::PARTITIONS)
+            .map(|partition| async move { self.isolations(partition).await })
+            .buffer_unordered(AT_ONCE);
+        while let Some(list) = lists.next().await {
+            let list = match list {
+                Ok(list) => list,
+                Err(foreign @ Problem::Foreign { .. }) => vec![Err(foreign)],
+                Err(other) => return Err(other.told()),
+            };
+            for isolation in list {
+                match isolation {
+                    Ok(isolation) => stored.isolations.push(isolation),
+                    Err(foreign @ Problem::Foreign { .. }) => stored.damaged.push(foreign.told()),
+                    Err(other) => return Err(other.told()),
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// What is not ours is counted, told in the log and left out of the answer: it is neither refreshed nor overwritten.
+    async fn refresh(&self, rooms: Vec<Refresh>) -> Result<Vec<(RoomId, Refreshed)>, StoreError> {
+        let mut answers = Vec::with_capacity(rooms.len());
+        let mut asked = iter(rooms)
+            .map(|refresh| async move { (self.refreshed(&refresh).await, refresh.room) })
+            .buffered(AT_ONCE);
+        while let Some((answer, room)) = asked.next().await {
+            match answer {
+                Ok(answer) => answers.push((room, answer)),
+                Err(foreign @ Problem::Foreign { .. }) => {
+                    let error = foreign.told();
+                    tracing::error!(%room, %error, "not refreshed, and left as it is");
+                }
+                Err(other) => return Err(other.told()),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError> {
+        let seen = self.record(&room).await.map_err(Problem::told)?;
+        Ok(seen.map(|(record, left)| {
+            let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+            Seen {
+                record,
+                age: self.config.record_ttl.saturating_sub(left),
+            }
+        }))
+    }
+
+    async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError> {
+        let mut rooms: BTreeMap<RoomId, BTreeMap<String, bool>> = BTreeMap::new();
+        for Member { room, client, joined } in changes {
+            rooms.entry(room).or_default().insert(client.to_string(), joined);
+        }
+        let mut moved = iter(rooms)
+            .map(|(room, clients)| async move { self.moved(&room, &clients).await })
+            .buffer_unordered(AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some(result) = moved.next().await {
+            outcome = outcome.and(result.map_err(Problem::told));
+        }
+        outcome
+    }
+
+    async fn events(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Vec<(Position, StateChangeEvent)>, StoreError> {
+        self.read_events(&after, limit).await.map_err(Problem::told)
+    }
+}
+
+/// The call that does a change. Built for each try: what remains of an isolation is told at the moment of sending.
+fn call(change: &Change, config: &RedisConfig) -> Result<Call, Problem> {
+    let (record, event) = (&change.record, &change.event);
+    let room = &record.room;
+    let unable =
+        |e: serde_json::Error| Problem::Refused(format!("cannot write a change of {room} down: {e}"));
+    let trace = event.trace_id.as_ref().map(|id| id.as_str());
+    let fields = encode::record_fields(record, trace).map_err(unable)?;
+    let (word, value, left, end) = match &change.isolation {
+        IsolationChange::Keep => ("keep", String::new(), 0, 0),
+        IsolationChange::Clear => ("clear", String::new(), 0, 0),
+        IsolationChange::Set(isolation) => {
+            let value = serde_json::to_string(isolation).map_err(unable)?;
+            (
+                "set",
+                value,
+                remaining(isolation.until, wall_now()),
+                isolation.until.0,
+            )
+        }
+    };
+    let kind = match event.event_type {
+        EventType::Create | EventType::Adopt => "begin",
+        EventType::Restore => "restore",
+        _ => "go",
+    };
+    let partition = keys::partition(room);
+    let mut args: Vec<String> = vec![
+        kind.into(),
+        Version(record.version.0.saturating_sub(1)).to_string(),
+        event.old_state.map_or("", voice_room::State::name).into(),
+        FENCE_SECONDS.to_string(),
+        config.record_ttl.as_secs().max(1).to_string(),
+        keys::CHANNEL.into(),
+        serde_json::to_string(event).map_err(unable)?,
+        word.into(),
+        value,
+        left.to_string(),
+        end.to_string(),
+        room.to_string(),
+        record.epoch.era.to_string(),
+        record.epoch.revision.to_string(),
+        (2 * fields.len()).to_string(),
+    ];
+    args.extend(
+        encode::RECORD
+            .iter()
+            .zip(fields)
+            .flat_map(|(name, value)| [(*name).to_owned(), value]),
+    );
+    args.extend(encode::event_fields(event).map_err(unable)?);
+    let keys = vec![
+        keys::room(room),
+        keys::fence(room),
+        keys::isolation(room),
+        keys::events(partition),
+        keys::isolated(partition),
+        keys::clients(room),
+    ];
+    Ok(Call { keys, args })
+}
+
+/// Milliseconds until `until`; 0 when that is past.
+fn remaining(until: Wall, now: Wall) -> u128 {
+    until.since(now).as_millis()
+}
+
+/// A list of texts.
+fn texts(value: redis::Value, key: &str) -> Result<Vec<String>, Problem> {
+    let redis::Value::Array(items) = value else {
+        return Err(Problem::foreign(key, "the answer is no list"));
+    };
+    let texts: Option<Vec<String>> = items.into_iter().map(answer::text).collect();
+    texts.ok_or_else(|| Problem::foreign(key, "the answer is no list of texts"))
+}

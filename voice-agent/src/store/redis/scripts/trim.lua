@@ -1,0 +1,49 @@
+-- Cuts a partition's events that are too old or too many, but nothing that a registered group has not acknowledged, and
+-- forgets isolations that ended long ago.
+--
+-- KEYS  1 events  2 isolated rooms
+-- ARGV  1 the oldest milliseconds to keep  2 how many to keep at most  3 isolations that ended before this are forgotten
+
+local function less(a, b) return #a < #b or (#a == #b and a < b) end
+local function split(id) return string.match(id, '^(%d+)%-(%d+)$') end
+local function older(a, b)
+  local ams, aseq = split(a)
+  local bms, bseq = split(b)
+  return less(ams, bms) or (ams == bms and less(aseq, bseq))
+end
+
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'stream' then
+  if kind ~= 'none' then return { 'FOREIGN', KEYS[1], 'is no stream' } end
+  return { 'OK', 0, 0 }
+end
+local kept = nil
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local of = {}
+  for i = 1, #group, 2 do of[group[i]] = group[i + 1] end
+  local first = of['last-delivered-id']
+  if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'])[2] end
+  if not kept or older(first, kept) then kept = first end
+end
+local before = redis.call('XLEN', KEYS[1])
+local from = ARGV[1] .. '-0'
+if kept and older(kept, from) then from = kept end
+local cut = redis.call('XTRIM', KEYS[1], 'MINID', from)
+local most = tonumber(ARGV[2])
+if before - cut > most then
+  if kept then
+    -- The one that would be the first of so many, unless a group still needs an older one.
+    local last = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', math.min(before - cut - most, 1000))
+    local first = last[#last][1]
+    if older(kept, first) then first = kept end
+    cut = cut + redis.call('XTRIM', KEYS[1], 'MINID', first)
+  else
+    cut = cut + redis.call('XTRIM', KEYS[1], 'MAXLEN', most)
+  end
+end
+local held = before - cut - most
+if held < 0 then held = 0 end
+if redis.call('TYPE', KEYS[2]).ok == 'zset' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[3])
+end
+return { 'OK', cut, held }
