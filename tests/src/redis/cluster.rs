@@ -128,6 +128,23 @@ impl Cluster {
         own.map(|line| self.node(line.port)).collect()
     }
 
+    /// The replica of a primary.
+    pub fn replica_of(&self, primary: &Server) -> anyhow::Result<&Server> {
+        let id = primary.ask(&["CLUSTER", "MYID"])?;
+        let follows = |node: &&Server| {
+            let of = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+            let own = of
+                .lines()
+                .find(|line| line.contains("myself"))
+                .unwrap_or_default();
+            own.split_whitespace().nth(3) == Some(id.trim())
+        };
+        self.nodes
+            .iter()
+            .find(follows)
+            .context("the primary has no replica")
+    }
+
     /// Moves a slot with its keys from one primary to another, as an operator does: IMPORTING, MIGRATING, the keys a few at a
     /// time with `between` after each step, NODE. How many keys were moved.
     pub fn migrate(&self, slot: u16, to: &Server, mut between: impl FnMut()) -> anyhow::Result<usize> {

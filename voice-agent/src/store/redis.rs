@@ -112,14 +112,17 @@ impl Redis {
         let rooms = texts(self.link.call(&range).await?, &list)?;
         let mut isolations = Vec::new();
         for room in rooms {
-            isolations.extend(self.isolation(&list, &room).await.transpose());
+            let isolation = match RoomId::new(&room) {
+                Ok(room) => self.isolation_in(&list, &room).await.transpose(),
+                Err(error) => Some(Err(Problem::foreign(&*list, error.to_string()))),
+            };
+            isolations.extend(isolation);
         }
         Ok(isolations)
     }
 
-    async fn isolation(&self, list: &str, room: &str) -> Result<Option<Isolation>, Problem> {
-        let room = RoomId::new(room).map_err(|e| Problem::foreign(list, e.to_string()))?;
-        let key = keys::isolation(&room);
+    async fn isolation_in(&self, list: &str, room: &RoomId) -> Result<Option<Isolation>, Problem> {
+        let key = keys::isolation(room);
         let call = Call {
             keys: vec![key.clone(), list.into()],
             args: vec![room.to_string()],
@@ -130,7 +133,7 @@ impl Redis {
             "ISOLATION" => {
                 let isolation: Isolation = serde_json::from_str(answer.at(1)?)
                     .map_err(|e| Problem::foreign(&*key, e.to_string()))?;
-                match isolation.room == room {
+                match isolation.room == *room {
                     true => Ok(Some(isolation)),
                     false => Err(Problem::foreign(key, format!("it is of room {}", isolation.room))),
                 }
@@ -150,6 +153,7 @@ impl Redis {
                 epoch.revision.to_string(),
                 self.record_seconds(),
                 FENCE_SECONDS.to_string(),
+                refresh.op_id.to_string(),
             ],
         };
         let answer = Answer::read(script::REFRESH.run(&self.link, &call).await?, &key)?;
@@ -271,6 +275,11 @@ impl RoomStore for Redis {
                 age: self.config.record_ttl.saturating_sub(left),
             }
         }))
+    }
+
+    async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError> {
+        let list = keys::isolated(keys::partition(&room));
+        self.isolation_in(&list, &room).await.map_err(Problem::told)
     }
 
     async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError> {

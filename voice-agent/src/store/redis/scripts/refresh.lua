@@ -1,8 +1,8 @@
 -- The owner's word that a room is still its: the record, its fence and its members live on. Only when the stored version is
--- the one the owner knows, and nobody with a higher epoch has written.
+-- the one the owner wrote, and nobody with a higher epoch has written.
 --
 -- KEYS  1 room  2 fence  3 clients
--- ARGV  1 version  2 era  3 revision  4 record seconds  5 fence seconds
+-- ARGV  1 version  2 era  3 revision  4 record seconds  5 fence seconds  6 op_id
 
 local function less(a, b) return #a < #b or (#a == #b and a < b) end
 
@@ -24,7 +24,7 @@ for i = 1, 8 do
   if not stored[i] then return { 'FOREIGN', KEYS[1], 'a field is missing' } end
   if #stored[i] > 65536 then return { 'FOREIGN', KEYS[1], 'a field of more than 64 KiB' } end
 end
-if stored[2] ~= ARGV[1] then
+if stored[2] ~= ARGV[1] or stored[4] ~= ARGV[6] then
   local answer = { 'DIFFERS' }
   for i = 1, 9 do answer[i + 1] = stored[i] or '' end
   return answer
