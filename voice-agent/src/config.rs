@@ -142,6 +142,8 @@ pub enum StoreKind {
     /// In the state directory, for this node alone.
     #[default]
     Embedded,
+    /// Redis, shared by many nodes.
+    Redis,
 }
 
 /// Who owns a room.

@@ -147,6 +147,7 @@ fn tokens(c: &Config) -> Value {
 fn store_kind(kind: StoreKind) -> &'static str {
     match kind {
         StoreKind::Embedded => "embedded",
+        StoreKind::Redis => "redis",
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     draft::Draft,
     error::{Mistake, Origin},
 };
-use crate::config::RegistryKind;
+use crate::config::{RegistryKind, StoreKind};
 use std::{collections::BTreeMap, net::SocketAddr};
 use voice_room::NodeName;
 
@@ -24,6 +24,7 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     etcd_password_is_not_readable_on_the_way,
     etcd_https_has_an_authority,
     etcd_certificate_has_its_key,
+    redis_has_an_address,
     one_redis_or_a_cluster,
     redis_tls_is_on_where_it_is_configured,
     redis_certificate_has_its_key,
@@ -199,6 +200,14 @@ fn etcd_certificate_has_its_key(draft: &Draft) -> Broken {
     };
     let problem = "a certificate needs its key, and a key its certificate: set both, or neither";
     Some((key, file.display().to_string(), problem.into()))
+}
+
+fn redis_has_an_address(draft: &Draft) -> Broken {
+    let store = &draft.store;
+    (store.kind == StoreKind::Redis && store.redis.addresses.is_empty()).then(|| {
+        let problem = "store.kind is redis: name the server, such as [\"127.0.0.1:6379\"], or some nodes of the cluster";
+        ("store.redis.addresses", "[]".into(), problem.into())
+    })
 }
 
 fn one_redis_or_a_cluster(draft: &Draft) -> Broken {

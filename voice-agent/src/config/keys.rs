@@ -387,8 +387,11 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "store.kind",
         "\"embedded\"",
-        "embedded: in paths.state, for this node alone.",
-        Kind::Choice(&[("embedded", |d| d.store.kind = StoreKind::Embedded)]),
+        "embedded: in paths.state, for this node alone. redis: in Redis, shared by many nodes.",
+        Kind::Choice(&[
+            ("embedded", |d| d.store.kind = StoreKind::Embedded),
+            ("redis", |d| d.store.kind = StoreKind::Redis),
+        ]),
     ),
     key(
         "store.redis.addresses",
@@ -465,7 +468,7 @@ pub(super) static KEYS: &[Key] = &[
         "\"24h\"",
         "How long events are kept. One that a consumer group has not acknowledged is kept longer.",
         time(1_000, DAY.saturating_mul(365), |d, v| {
-            d.store.redis.events_kept = v
+            d.store.redis.events_kept = v;
         }),
     ),
     key(

@@ -43,6 +43,35 @@ fn the_defaults_are_those_of_the_design() {
 }
 
 #[test]
+fn every_mistake_about_redis_is_told_at_once_with_its_key() {
+    let file = "store.redis.tls_key = \"/etc/key\"\nstore.redis.username = \"agent\"\nstore.redis.addresses = [\"a:1\", \"b:2\"]\n\
+                [store.redis.nothing]\n";
+    let said = load(file, &[], &[]).unwrap_err().to_string();
+    for key in ["tls_key", "username", "addresses"] {
+        assert!(said.contains(&format!("store.redis.{key}")), "{said}");
+    }
+    assert!(said.contains("store.redis.nothing"), "{said}");
+    let said = load(
+        "[store]\nkind = \"redis\"\n[store.redis]\ntimeout = \"1ms\"\n",
+        &[],
+        &[],
+    );
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("store.redis.timeout"), "{said}");
+    let said = load("[store]\nkind = \"redis\"\n", &[], &[])
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("name the server"), "{said}");
+    let kept = load(
+        "[store]\nkind = \"redis\"\n[store.redis]\naddresses = [\"[::1]:6379\"]\n",
+        &[],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(kept.store.redis.addresses[0].to_string(), "[::1]:6379");
+}
+
+#[test]
 fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
     let commented = Config::default_file();
     let is_key = |line: &str| {
@@ -59,7 +88,7 @@ fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
             .lines()
             .filter(|l| l.contains(" = ") && !l.starts_with('#'))
             .count(),
-        58
+        69
     );
     let defaults = format!("{:?}", load("", &[], &[]).unwrap());
     assert_eq!(format!("{:?}", load(&commented, &[], &[]).unwrap()), defaults);
