@@ -41,6 +41,8 @@ pub struct About {
     pub mode: Mode,
     /// When the agent started.
     pub started: Wall,
+    /// What the start found and repaired.
+    pub recovered: String,
 }
 
 /// Why the admin service could not start or go on.

@@ -13,6 +13,7 @@ mod keep;
 mod kill_switch;
 mod maintenance;
 mod query;
+mod recover;
 mod sample;
 mod start;
 mod vitals;
@@ -20,12 +21,14 @@ mod vitals;
 pub use figures::{Figures, Tally};
 pub use handle::{Handle, JoinAnswer, Message, Query, Stopped};
 pub use maintenance::NotMaintained;
+pub use recover::Recovery;
 pub use start::run;
 pub use vitals::Vitals;
 
 use crate::{
     kernel::Kernel,
     registry::Registry,
+    relay::Hearing,
     session::Sessions,
     store::{RoomStore, journal::JournalHandle},
     telemetry::audit::Audit,
@@ -61,6 +64,9 @@ struct Driver {
     store: Arc<dyn RoomStore>,
     registry: Registry,
     kept: Option<keep::Kept>,
+    /// Of a shared store: whether what others store there is heard of.
+    hearing: Option<Hearing>,
+    recovery: Recovery,
     journal: JournalHandle,
     evidence: Evidence,
     kill_switch: KillSwitch,
@@ -167,8 +173,10 @@ impl Driver {
     }
 
     fn take(&mut self, input: Input) {
-        if let Input::Stored { result, .. } = &input {
-            self.store_answers = result.is_ok();
+        match &input {
+            Input::Stored { result, .. } => self.store_answers = result.is_ok(),
+            Input::Refreshed(answer) => self.store_answers = answer.is_ok(),
+            _ => {}
         }
         self.core.handle(now(), input);
     }

@@ -13,6 +13,7 @@ pub mod media;
 mod memory;
 pub mod privileges;
 pub mod registry;
+pub mod relay;
 pub mod session;
 pub mod store;
 pub mod telemetry;

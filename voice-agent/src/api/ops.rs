@@ -81,6 +81,7 @@ impl Admin for Ops {
             maintenance_of_every_room: of_every_room.map(|m| convert::maintenance(m, now)),
             rooms_under_maintenance: u32::try_from(of_rooms).unwrap_or(u32::MAX),
             audit_problem: self.audit.problem(),
+            recovered: self.about.recovered.clone(),
         }))
     }
 

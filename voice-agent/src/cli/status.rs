@@ -46,6 +46,9 @@ fn show(s: &StatusResponse, out: Output) -> String {
         );
     }
     screen += &counts(&rooms, out);
+    if !s.recovered.is_empty() {
+        screen += &format!("at start     {}\n", s.recovered);
+    }
     screen += &kernel::summary(&kernel, out);
     screen += "\n";
     screen += &kernel::interfaces(&kernel.interfaces, out);

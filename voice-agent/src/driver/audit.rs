@@ -14,6 +14,7 @@ impl Driver {
             "rooms": rooms(core),
             "isolated": core.isolations(now).len(),
             "maintenance": core.maintenance(now).len(),
+            "recovery": self.recovery,
         });
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"),

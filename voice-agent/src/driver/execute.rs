@@ -279,12 +279,17 @@ impl Driver {
         let store = self.store.clone();
         let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
         let timer = self.vitals.commits.start_timer();
-        let kept = self.kept.clone();
+        let (kept, registry) = (self.kept.clone(), self.registry.clone());
         self.answer(async move {
             if let Some(kept) = kept {
                 kept.await;
             }
-            let result = said(store.commit(change).await);
+            // Looked at last of all: a process that was frozen up to here has no lease any more.
+            let result = if registry.authority() {
+                said(store.commit(change).await)
+            } else {
+                Err("not sent: the lease is not certain; it waits until the room is held again".into())
+            };
             timer.observe_duration();
             Input::Stored { room, op_id, result }
         });

@@ -1,6 +1,7 @@
 //! Answers to questions. Who asked may be gone; then nobody hears the answer, which is no error.
 
 use super::{Driver, JoinAnswer, Query, clock::now};
+use crate::relay::Hearing;
 
 impl Driver {
     pub(super) fn query(&mut self, query: Query) {
@@ -28,7 +29,7 @@ impl Driver {
                 let refused = isolation.map(|(isolation, left)| (isolation.reason, left));
                 drop(to.send(JoinAnswer {
                     refused,
-                    authoritative: self.store_answers,
+                    authoritative: self.store_answers && self.hearing.as_ref().is_none_or(Hearing::hears),
                 }));
             }
             Query::Events { after, limit, to } => {

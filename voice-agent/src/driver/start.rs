@@ -1,25 +1,24 @@
 //! Puts the agent together, runs it until SIGTERM or SIGINT, and takes it apart again.
 
 use super::{
-    Driver, Handle, RESULTS, Tally, Vitals, clock::now, evidence::Evidence, handle::Message,
+    Driver, Handle, RESULTS, Tally, Vitals,
+    clock::now,
+    evidence::Evidence,
+    handle::Message,
     kill_switch::KillSwitch,
+    recover::{self, Keeping, Recovery},
 };
 use crate::{
     api::{self, About},
-    config::Config,
+    config::{Config, StoreKind},
     kernel::{self, Kernel},
     lock::AgentLock,
     media, memory,
     privileges::{self, Kept},
     registry::{self, LocalRegistry, Registry, etcd::Etcd},
+    relay::{self, Hearing},
     session::Sessions,
-    store::{
-        Stored,
-        aside::{self, Opened},
-        embedded::Embedded,
-        journal::{JournalHandle, Journalled},
-        trial,
-    },
+    store::{Embedded, JournalHandle, Redis, RoomStore},
     telemetry::{
         self,
         audit::Audit,
@@ -38,7 +37,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use voice_room::{Core, Epoch, Mono, config::Mode, input::Restored};
+use voice_room::{Core, Mono, Rules, Tenure, config::Mode};
 
 /// Facts, wishes and questions that may wait for the driver; who sends more waits.
 const QUEUE: usize = 8192;
@@ -55,6 +54,10 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     let registry = registry::prepare(&config)?;
+    let redis = match config.store.kind {
+        StoreKind::Embedded => None,
+        StoreKind::Redis => Some(Redis::open(&config.store.redis)?),
+    };
     // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
     kernel::before_dropping_privileges();
     let kept = privileges::drop_all_but_needed()?;
@@ -68,7 +71,7 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    runtime.block_on(agent(config, tokens, audit, registry))
+    runtime.block_on(agent(config, tokens, audit, registry, redis))
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
@@ -81,13 +84,14 @@ async fn agent(
     tokens: Tokens,
     audit: Audit,
     (registry, etcd): (Registry, Option<Etcd>),
+    redis: Option<Redis>,
 ) -> anyhow::Result<()> {
     let listen = config.session.listen;
     // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
-    let parts = Parts::start(&config, tokens, audit, registry).await?;
+    let parts = Parts::start(&config, tokens, audit, registry, redis).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts, &handle, listener, &stop_adapters);
@@ -112,6 +116,14 @@ async fn agent(
     if let Some(etcd) = etcd {
         let running = etcd.run(handle.clone(), stop_adapters.clone());
         adapters.spawn(async move { running.await.context("cannot start the thread of the lease") });
+    }
+    if let Some(redis) = parts.redis.clone() {
+        let (hearing, started) = (parts.hearing.clone(), now().wall);
+        let (handle, stop) = (handle.clone(), stop_adapters.clone());
+        adapters.spawn(async move {
+            relay::run(redis, handle, hearing, started, stop).await;
+            Ok(())
+        });
     }
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
     drop(handle);
@@ -141,7 +153,11 @@ struct Parts {
     core: Core,
     kernel: Kernel,
     sessions: Sessions,
-    store: Arc<Embedded>,
+    store: Arc<dyn RoomStore>,
+    embedded: Option<Embedded>,
+    redis: Option<Redis>,
+    hearing: Hearing,
+    recovery: Recovery,
     registry: Registry,
     journal: JournalHandle,
     kill_switch: KillSwitch,
@@ -157,41 +173,45 @@ impl Parts {
         tokens: Tokens,
         audit: Audit,
         registry: Registry,
+        redis: Option<Redis>,
     ) -> anyhow::Result<Parts> {
-        let Opened {
-            store,
-            stored,
-            journal,
-            journalled,
-            begun_anew,
-        } = aside::open(&config.paths.state, Path::new(trial::THIS_PROGRAM))
-            .await
-            .context("cannot read what is stored")?;
-        let epoch = LocalRegistry::claim(&journal, &stored, begun_anew)
+        let mut keeping = Keeping::open(config, redis).await?;
+        let local = LocalRegistry::claim(&keeping.journal, &keeping.known(), keeping.begun_anew)
             .await
             .context("cannot claim an epoch")?;
+        // With a registry of its own, each room has the epoch of its claim.
+        let epoch = Some(local).filter(|_| matches!(registry, Registry::Local));
+        let shared = keeping.redis.is_some() || epoch.is_none();
+        let tenure = Tenure {
+            epoch,
+            shared: shared.then(recover::run_number),
+        };
         let (kernel, found) = Kernel::start(&config.kernel, &config.paths)?;
         for line in &found.report {
             tracing::info!("kernel: {line}");
         }
-        let restored = restored(stored, journalled, found);
-        let core = Core::new(config.node.clone(), epoch, config.rules.clone(), restored, now());
+        let (mut recovery, restored) = Recovery::of(&mut keeping, found);
+        let core = Core::new(config.node.clone(), tenure, rules(config), restored, now());
+        recovery.tell(&core, epoch);
         let sessions = Sessions::new(
             config.node.clone(),
-            epoch,
+            epoch.unwrap_or_default(),
             config.kernel.ports.clone(),
             &config.session,
             tokens,
         );
         let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
-        report(&core, epoch);
         Ok(Parts {
             core,
             kernel,
             sessions,
-            store: Arc::new(store),
+            store: keeping.store,
+            embedded: keeping.embedded,
+            redis: keeping.redis,
+            hearing: Hearing::default(),
+            recovery,
             registry,
-            journal,
+            journal: keeping.journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,
             mode: config.rules.mode,
@@ -201,27 +221,14 @@ impl Parts {
     }
 }
 
-/// What store, journal and pinned maps hold.
-fn restored(stored: Stored, journalled: Journalled, found: kernel::Found) -> Restored {
-    for damaged in stored.damaged.iter().chain(&journalled.damaged) {
-        tracing::error!(%damaged, "left as it is");
+/// The rules, with what the store says of them.
+fn rules(config: &Config) -> Rules {
+    let mut rules = config.rules.clone();
+    if config.store.kind == StoreKind::Redis {
+        // A record outlives four refreshes that fail.
+        rules.refresh = config.store.redis.record_ttl / 5;
     }
-    Restored {
-        rooms: stored.rooms,
-        isolations: stored.isolations,
-        maintenance: journalled.maintenance,
-        intents: journalled.intents,
-        blocks: found.blocks,
-        bindings: found.bindings,
-    }
-}
-
-fn report(core: &Core, epoch: Epoch) {
-    let rooms = voice_room::State::ALL
-        .map(|s| format!("{s}: {}", core.count(s)))
-        .join(", ");
-    let (isolated, maintenance) = (core.isolations(now()).len(), core.maintenance(now()).len());
-    tracing::info!(%epoch, isolated, maintenance, "restored {rooms}");
+    rules
 }
 
 /// The driver has a thread and a runtime of its own, so that nothing else can keep it from its clock.
@@ -244,6 +251,10 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         kernel,
         sessions,
         store,
+        embedded,
+        redis,
+        hearing,
+        recovery,
         registry,
         journal,
         kill_switch,
@@ -257,7 +268,9 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         core,
         kernel,
         sessions,
-        store: store.clone(),
+        store,
+        hearing: redis.is_some().then_some(hearing),
+        recovery,
         registry,
         kept: None,
         journal: journal.clone(),
@@ -279,7 +292,11 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         audit,
     };
     driver.drive(messages, answers, stop).await;
-    if let Err(error) = store.close().await.and(journal.close().await) {
+    let rooms = match embedded {
+        Some(embedded) => embedded.close().await,
+        None => Ok(()),
+    };
+    if let Err(error) = rooms.and(journal.close().await) {
         tracing::warn!(%error, "a database was not closed in order; it recovers at the next start");
     }
 }
@@ -301,6 +318,7 @@ fn start_adapters(
         instance: config.instance.clone(),
         mode: config.rules.mode,
         started: now().wall,
+        recovered: parts.recovery.words(),
     };
     let (admin, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
     tasks.spawn(async move {

@@ -51,6 +51,20 @@ pub async fn open(state: &Path, program: &Path) -> Result<Opened, StoreError> {
     })
 }
 
+/// Opens the journal alone, for a node whose rooms are in a shared store; as [`open`] does it. True: it was begun anew.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_journal_alone(
+    state: &Path,
+    program: &Path,
+) -> Result<(JournalHandle, Journalled, bool), StoreError> {
+    let path = state.join("journal");
+    let anew = set_aside_if_damaged(program, Database::Journal, &path).await?;
+    let (journal, journalled) = open_journal(&path).await?;
+    Ok((journal, journalled, anew))
+}
+
 /// Opens the rooms and reads all of them.
 ///
 /// # Errors
