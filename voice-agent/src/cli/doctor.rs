@@ -11,6 +11,7 @@ mod pins;
 mod policy;
 mod ports;
 mod routes;
+mod shared;
 mod system;
 
 use super::{
@@ -111,6 +112,7 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     findings.extend(ports::check(config, &known));
     findings.extend(clock::check());
     findings.extend(disk::check(config, known.agent.as_ref()).await);
+    findings.extend(shared::check(config).await);
     findings.extend(media::check(config, &known).await);
     findings.extend(policy::check(config, &known));
     conclude(&findings, out)

@@ -26,7 +26,7 @@ pub use error::{Cause, EtcdError};
 pub use settings::SettingsError;
 pub use worker::Standing;
 
-use crate::{config::EtcdConfig, driver};
+use crate::{config::EtcdConfig, driver, proto::etcdserverpb::RangeRequest};
 use claims::Me;
 use desk::Desk;
 use settings::Settings;
@@ -168,6 +168,31 @@ impl Etcd {
         shutdown.run_until_cancelled(both).await;
         Ok(())
     }
+}
+
+/// Asks etcd one question, of each member in turn until one answers. For `doctor`.
+///
+/// # Errors
+/// In words: no member answers, or a file of the configuration cannot be used.
+pub async fn probe(config: &EtcdConfig) -> Result<(), String> {
+    let settings = Arc::new(Settings::new(config).map_err(|error| error.to_string())?);
+    let mut problem = "no member is configured".to_owned();
+    for member in 0..config.endpoints.len() {
+        let asked = async {
+            let client = Link::new(settings.clone(), member).client().await?;
+            let request = RangeRequest {
+                key: records::WATCHED.0.into(),
+                count_only: true,
+                ..RangeRequest::default()
+            };
+            client.range(request).await
+        };
+        match asked.await {
+            Ok(_) => return Ok(()),
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    Err(problem)
 }
 
 /// What tells this agent's place from every other's and stays the same over a restart: this boot of this host, and the state
