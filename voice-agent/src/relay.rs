@@ -34,6 +34,22 @@ impl Hearing {
     }
 }
 
+/// Streams are cut at their old end so often. Every agent does it; what another has cut is no more work.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps the streams short until `shutdown`.
+pub async fn trim(redis: Redis, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(TRIM_EVERY) => {}
+        }
+        if let Err(error) = redis.trim().await {
+            tracing::warn!(%error, "old events are not cut off; tried again in a minute");
+        }
+    }
+}
+
 /// Relays until `shutdown`, or until the driver has ended.
 pub async fn run(redis: Redis, driver: Handle, hearing: Hearing, started: Wall, shutdown: CancellationToken) {
     let from = Wall(

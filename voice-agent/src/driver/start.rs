@@ -120,8 +120,9 @@ async fn agent(
     if let Some(redis) = parts.redis.clone() {
         let (hearing, started) = (parts.hearing.clone(), now().wall);
         let (handle, stop) = (handle.clone(), stop_adapters.clone());
+        let trimming = relay::trim(redis.clone(), stop.clone());
         adapters.spawn(async move {
-            relay::run(redis, handle, hearing, started, stop).await;
+            tokio::join!(relay::run(redis, handle, hearing, started, stop), trimming);
             Ok(())
         });
     }
