@@ -6,6 +6,7 @@ mod kernel;
 mod machine;
 mod node;
 mod progress;
+mod recovery;
 pub mod report;
 mod stats;
 pub mod table;
@@ -23,6 +24,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let figures = match args.name {
         Name::Kernel => kernel::run()?,
         Name::Node => node::run()?,
+        Name::Recovery => recovery::run()?,
     };
     Ok(Report {
         bench: args.name,

@@ -148,6 +148,14 @@ impl Registrant {
         &self.handle
     }
 
+    /// Ends it as its drop does, before another takes its place.
+    pub fn end(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         lock(&self.told)
     }
@@ -155,10 +163,7 @@ impl Registrant {
 
 impl Drop for Registrant {
     fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum BenchName {
     Kernel,
     /// A full node: CPU and memory with 10,000 live rooms, and a storm of 4,000 trips (three minutes)
     Node,
+    /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it (a minute)
+    Recovery,
 }
 
 /// Which tests to run.

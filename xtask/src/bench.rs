@@ -18,6 +18,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: Bench) -> anyhow::R
     let needs: &[_] = match options.name {
         BenchName::Kernel => &[setup::DEMO, setup::BENCH],
         BenchName::Node => &[setup::DEMO],
+        BenchName::Recovery => &[setup::ETCD],
     };
     setup::packages(progress, needs)?;
     setup::require_root("bench")?;

@@ -21,4 +21,6 @@ pub enum Name {
     Kernel,
     /// A full node: CPU and memory with 10,000 live rooms, and a storm of 4,000 trips
     Node,
+    /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it
+    Recovery,
 }

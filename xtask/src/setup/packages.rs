@@ -20,6 +20,9 @@ pub(crate) const DEMO: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
 /// For the benches, besides [`DEMO`].
 pub(crate) const BENCH: &[Need] = &[("nft", "nftables")];
 
+/// For the bench of the registry.
+pub(crate) const ETCD: &[Need] = &[("etcd", "etcd-server")];
+
 /// For rooms on a real Janus.
 pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
 

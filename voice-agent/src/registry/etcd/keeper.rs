@@ -20,6 +20,8 @@ use voice_room::Mono;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// Chance in the time of a renewal, so that agents started together do not renew together.
 const SPREAD: f64 = 0.1;
+/// The wait before a new stream when one ended by itself.
+const ENDED: Duration = Duration::from_millis(100);
 const WHAT: &str = "renew the lease";
 
 /// An open stream of renewals.
@@ -104,11 +106,19 @@ impl Keeper {
         let mut backoff = RETRY;
         let mut last = String::from("it was not renewed in time");
         while lease.holds(clock::now()) {
-            if stream.is_some() {
+            if let Some(open) = &mut stream {
                 let wait = jittered(lease.renew_in(clock::now()), SPREAD);
                 tokio::select! {
                     () = sleep(wait) => {}
                     () = self.authority.asked_to_check() => {}
+                    // Answers come to questions only: this is its end.
+                    _ = open.stream.1.message() => {
+                        stream = None;
+                        self.link.failed();
+                        Counter::LeaseRenewalFailed.count();
+                        // So that a member that ends every stream is not asked without pause.
+                        sleep(jittered(ENDED, 0.5)).await;
+                    }
                 }
             }
             let sent = clock::now();

@@ -1,0 +1,134 @@
+//! 10,000 rooms of one agent in a real etcd: how soon they are all owned again after their lease was lost and after a restart
+//! of the agent, and what others who write to the same etcd notice meanwhile.
+
+mod others;
+
+use super::{Figure, Goal, progress::step, stats};
+use crate::{
+    clock,
+    etcd::{Etcd, direct::Direct},
+    registrant::{Registrant, config},
+};
+use anyhow::{Context, ensure};
+use others::Others;
+use std::time::{Duration, Instant};
+use voice_agent::config::EtcdConfig;
+use voice_room::{RoomId, State};
+
+const ROOMS: usize = 10_000;
+/// Each kind of loss, so many times; the figure is the median.
+const ROUNDS: usize = 5;
+const IDLE: Duration = Duration::from_secs(10);
+/// As in production.
+const TTL: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(300);
+/// What takes longer has failed.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Every figure, in one run.
+pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
+    let etcd = step("etcd", || Etcd::start(1))?;
+    let direct = Direct::to(&etcd.endpoints()[0])?;
+    let config = config(etcd.endpoints(), TTL, GRACE);
+    let rooms: Vec<RoomId> = (0..ROOMS)
+        .map(|n| RoomId::new(&format!("room-{n}")))
+        .collect::<Result<_, _>>()?;
+    let mut agent = step("10,000 rooms", || {
+        let agent = begin(&config, &rooms)?;
+        told(&agent, &direct, &rooms)?;
+        Ok(agent)
+    })?;
+    let idle = step("others, with nothing else going on", || {
+        Others::start(&etcd)?.measure_for(IDLE)
+    })?;
+    let (mut lost, mut restarted, mut meanwhile) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        step(&format!("lost lease {round}, restart {round}"), || {
+            let others = Others::start(&etcd)?;
+            lost.push(lose_lease(&agent, &direct, &rooms)?);
+            told(&agent, &direct, &rooms)?;
+            drop(std::mem::replace(
+                &mut agent,
+                Registrant::start(&config, "elsewhere", "elsewhere")?,
+            ));
+            let begun = Instant::now();
+            agent = begin(&config, &rooms)?;
+            restarted.push(begun.elapsed().as_secs_f64());
+            told(&agent, &direct, &rooms)?;
+            meanwhile.extend(others.end()?);
+            Ok(())
+        })?;
+    }
+    let (lost, restarted) = (stats::median(&lost), stats::median(&restarted));
+    let (idle, meanwhile) = (stats::quantile(&idle, 0.99), stats::quantile(&meanwhile, 0.99));
+    Ok(vec![
+        Figure::with_goal(
+            "recovery_10k_rooms_s",
+            lost.max(restarted),
+            "s",
+            Goal::AtMost(1.8),
+        ),
+        Figure::shown("recovery_after_lost_lease_s", lost, "s"),
+        Figure::shown("recovery_after_restart_s", restarted, "s"),
+        Figure::with_goal(
+            "recovery_others_put_p99_ratio",
+            meanwhile / idle,
+            "x idle",
+            Goal::AtMost(2.0),
+        ),
+        Figure::shown("recovery_others_put_p99_ms", meanwhile, "ms"),
+        Figure::shown("recovery_others_idle_put_p99_ms", idle, "ms"),
+    ])
+}
+
+/// Starts an agent's registry and claims every room; returns when it holds them all.
+fn begin(config: &EtcdConfig, rooms: &[RoomId]) -> anyhow::Result<Registrant> {
+    let agent = Registrant::start(config, "node", "node")?;
+    agent.claim(rooms);
+    let all = clock::poll(LIMIT, || (agent.held() == rooms.len()).then_some(()));
+    all.with_context(|| {
+        format!(
+            "only {} of {} rooms are held after {LIMIT:?}",
+            agent.held(),
+            rooms.len()
+        )
+    })?;
+    // As the core does once it may.
+    rooms
+        .iter()
+        .for_each(|room| agent.describe(room, State::Liveing, 2));
+    Ok(agent)
+}
+
+/// Ends the lease as etcd does when its leader stalled. The seconds until every room is owned again, under a new lease.
+fn lose_lease(agent: &Registrant, direct: &Direct, rooms: &[RoomId]) -> anyhow::Result<f64> {
+    let lease = agent
+        .handle()
+        .authority()
+        .lease()
+        .context("the agent has no lease")?;
+    let begun = Instant::now();
+    direct.revoke(lease)?;
+    let again = clock::poll(LIMIT, || {
+        let other = agent.handle().authority().lease().is_some_and(|now| now != lease);
+        (other && agent.held() == rooms.len()).then_some(())
+    });
+    again.context("the rooms are not all held again")?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Waits until what is told of every room is in etcd, on the lease there is.
+fn told(agent: &Registrant, direct: &Direct, rooms: &[RoomId]) -> anyhow::Result<()> {
+    let lease = agent.handle().authority().lease();
+    let all = clock::poll(LIMIT, || {
+        std::thread::sleep(Duration::from_millis(200));
+        let there = direct.list("/voice/rooms/").ok()?;
+        (there.iter().filter(|kv| Some(kv.lease) == lease).count() == rooms.len()).then_some(())
+    });
+    ensure!(
+        all.is_some(),
+        "the metadata of {} rooms is not all in etcd after {LIMIT:?}",
+        rooms.len()
+    );
+    Ok(())
+}

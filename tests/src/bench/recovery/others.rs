@@ -1,0 +1,90 @@
+//! Somebody else who writes to the same etcd at a steady rate: open loop, each write timed from when it was meant to be sent.
+
+use crate::etcd::Etcd;
+use anyhow::Context;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+use voice_agent::proto::etcdserverpb::{PutRequest, kv_client::KvClient};
+
+/// Writes a second.
+const EVERY: Duration = Duration::from_millis(5);
+
+/// The writer; it runs until it is ended.
+#[derive(Debug)]
+pub(super) struct Others {
+    stop: CancellationToken,
+    thread: thread::JoinHandle<anyhow::Result<Vec<f64>>>,
+}
+
+impl Others {
+    pub(super) fn start(etcd: &Etcd) -> anyhow::Result<Others> {
+        let endpoint = etcd
+            .endpoints()
+            .into_iter()
+            .next()
+            .context("etcd has no member")?;
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(write(endpoint, until))
+        });
+        Ok(Others { stop, thread })
+    }
+
+    /// Ends it. The latency of each write, in milliseconds.
+    pub(super) fn end(self) -> anyhow::Result<Vec<f64>> {
+        self.stop.cancel();
+        self.thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the writer panicked"))?
+    }
+
+    pub(super) fn measure_for(self, time: Duration) -> anyhow::Result<Vec<f64>> {
+        thread::sleep(time);
+        self.end()
+    }
+}
+
+async fn write(endpoint: String, until: CancellationToken) -> anyhow::Result<Vec<f64>> {
+    let channel = Endpoint::from_shared(endpoint)?.connect().await?;
+    let latencies = Arc::new(Mutex::new(Vec::new()));
+    let mut writes = tokio::task::JoinSet::new();
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut number = 0u64;
+    while let Some(meant) = until.run_until_cancelled(tick.tick()).await {
+        let (mut kv, latencies) = (KvClient::new(channel.clone()), latencies.clone());
+        number += 1;
+        let request = PutRequest {
+            key: format!("/others/{}", number % 1000).into_bytes(),
+            value: vec![b'x'; 100],
+            lease: 0,
+        };
+        writes.spawn(async move {
+            kv.put(request).await?;
+            let took = Instant::now().duration_since(meant.into_std()).as_secs_f64() * 1000.0;
+            latencies
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(took);
+            anyhow::Ok(())
+        });
+        while let Some(done) = writes.try_join_next() {
+            done??;
+        }
+    }
+    while let Some(done) = writes.join_next().await {
+        done??;
+    }
+    let mut latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(std::mem::take(&mut *latencies))
+}
