@@ -2,6 +2,7 @@
 //! measures is in the file of its name; how a figure is kept in `report`, how it is shown in `table`.
 
 pub mod args;
+mod cas;
 mod kernel;
 mod machine;
 mod node;
@@ -25,6 +26,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         Name::Kernel => kernel::run()?,
         Name::Node => node::run()?,
         Name::Recovery => recovery::run()?,
+        Name::Cas => cas::run()?,
     };
     Ok(Report {
         bench: args.name,

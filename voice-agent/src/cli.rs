@@ -29,7 +29,7 @@ pub use args::{Cli, Command};
 pub use failure::{Code, Failure};
 
 use crate::store::trial;
-use args::{ConfigCommand, KernelCommand};
+use args::{ConfigCommand, EventsCommand, KernelCommand};
 use output::Output;
 
 /// Does what the arguments say. What is returned goes to stdout; notes and warnings have gone to stderr, and
@@ -66,6 +66,28 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     if let Command::Bugtool { out: to } = &cli.command {
         return bugtool::bugtool(&cli.global, &config, out, to.as_deref());
     }
+    if let Command::Events {
+        command,
+        follow,
+        since,
+        group,
+        ..
+    } = &cli.command
+    {
+        match (command, group) {
+            (Some(EventsCommand::Replay { room }), _) => {
+                return client::block_on(events::shared::replay(&config, out, room));
+            }
+            (Some(EventsCommand::Forget { group }), _) => {
+                return client::block_on(events::shared::forget(&config, out, group));
+            }
+            (None, Some(group)) => {
+                let (json, since) = (cli.global.json, since.as_deref());
+                return client::block_on(events::shared::group(&config, json, group, since, *follow));
+            }
+            (None, None) => {}
+        }
+    }
     let (paths, audit) = (config.paths, config.audit);
     client::block_on(async {
         match &cli.command {
@@ -81,9 +103,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
             Command::Show { room } => rooms::show(&paths, out, room).await,
             Command::Explain { room } => explain::explain(&paths, out, room).await,
-            Command::Events { room, follow, since } => {
-                events::events(&paths, cli.global.json, room.as_ref(), since.as_deref(), *follow).await
-            }
+            Command::Events {
+                room, follow, since, ..
+            } => events::events(&paths, cli.global.json, room.as_ref(), since.as_deref(), *follow).await,
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
             Command::Release { room, reason, .. } => {
                 act::release(&paths, &audit, out, room.as_ref(), reason).await

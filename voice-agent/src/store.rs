@@ -7,6 +7,7 @@ pub mod journal;
 pub mod position;
 mod queue;
 pub mod redis;
+pub mod replay;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trial;

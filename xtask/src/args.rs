@@ -72,6 +72,8 @@ pub(crate) enum BenchName {
     Node,
     /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it (a minute)
     Recovery,
+    /// Changes of rooms in Redis, beside redis-benchmark and beside read, compare, write (a minute)
+    Cas,
 }
 
 /// Which tests to run.

@@ -19,6 +19,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: Bench) -> anyhow::R
         BenchName::Kernel => &[setup::DEMO, setup::BENCH],
         BenchName::Node => &[setup::DEMO],
         BenchName::Recovery => &[setup::ETCD],
+        BenchName::Cas => &[setup::REDIS],
     };
     setup::packages(progress, needs)?;
     setup::require_root("bench")?;

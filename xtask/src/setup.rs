@@ -4,7 +4,7 @@ mod packages;
 mod rust_src;
 mod tools;
 
-pub(crate) use packages::{BENCH, DEMO, ETCD, JANUS, TEST, packages};
+pub(crate) use packages::{BENCH, DEMO, ETCD, JANUS, REDIS, TEST, packages};
 pub(crate) use tools::{CARGO_DENY, CARGO_MACHETE};
 
 use crate::{Missing, command, progress::Progress};

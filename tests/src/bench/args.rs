@@ -23,4 +23,6 @@ pub enum Name {
     Node,
     /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it
     Recovery,
+    /// Changes of rooms in Redis: rate and latency of an open loop, saturation beside redis-benchmark, wrong writes
+    Cas,
 }

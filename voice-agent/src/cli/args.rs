@@ -87,7 +87,11 @@ pub enum Command {
         room: RoomId,
     },
     /// Print the changes of state in order, a line or (with --json) an object each
+    #[command(args_conflicts_with_subcommands = true)]
     Events {
+        /// Something else with them
+        #[command(subcommand)]
+        command: Option<EventsCommand>,
         /// Only of this room
         room: Option<RoomId>,
         /// Go on with new ones until interrupted
@@ -97,6 +101,10 @@ pub enum Command {
         /// oldest one kept]
         #[arg(long, value_name = "POSITION")]
         since: Option<String>,
+        /// As one of this group of consumers: what it has not acknowledged, each event to one of them, acknowledged once it is
+        /// printed; a new group begins at --since; needs Redis; works without the agent
+        #[arg(long, value_name = "NAME", value_parser = group_name, conflicts_with = "room")]
+        group: Option<String>,
     },
     /// Cut a room now: drop its media, push STATE_EXPIRED, refuse rejoins
     Block {
@@ -195,6 +203,22 @@ pub enum Turn {
     Status,
 }
 
+/// What else to do with the events in Redis; all work without the agent.
+#[derive(Debug, Subcommand)]
+pub enum EventsCommand {
+    /// Rebuild a room's state from its events and compare it with its record; exit code 1 when they differ
+    Replay {
+        /// The room
+        room: RoomId,
+    },
+    /// Forget a group of consumers: from then on nothing is kept for it
+    Forget {
+        /// The group
+        #[arg(value_parser = group_name)]
+        group: String,
+    },
+}
+
 /// What to do with maintenance. It survives a restart of the agent.
 #[derive(Debug, Subcommand)]
 pub enum MaintenanceCommand {
@@ -255,6 +279,14 @@ pub enum ConfigCommand {
     Check,
     /// Print what is in force, without secrets
     Show,
+}
+
+fn group_name(text: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    match (1..=64).contains(&text.len()) && text.bytes().all(ok) {
+        true => Ok(text.to_owned()),
+        false => Err("must be 1 to 64 characters of A-Z a-z 0-9 . _ -".into()),
+    }
 }
 
 fn lasting(text: &str) -> Result<Duration, String> {

@@ -1,5 +1,7 @@
 //! `events`: one line each, written as they come. Ends quietly when interrupted, or when nobody reads any more.
 
+pub(super) mod shared;
+
 use super::{
     Code, Failure,
     client::{call, received, refused},

@@ -64,6 +64,30 @@ impl Redis {
         Ok(begin.elapsed())
     }
 
+    /// As [`RoomStore::commit`], but sent once only: the outcome of an error is not known. For who keeps its own time.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn commit_once(&self, change: Change) -> Result<Committed, StoreError> {
+        self.transition(&change).await.map_err(Problem::told)
+    }
+
+    /// The hash of the script that does a change, and what follows it in EVALSHA: for who wants to see or measure it.
+    ///
+    /// # Errors
+    /// The change cannot be written down.
+    pub fn sample_call(change: &Change) -> Result<(String, Vec<String>), String> {
+        let config = RedisConfig {
+            record_ttl: Duration::from_secs(300),
+            ..RedisConfig::default()
+        };
+        let call = call(change, &config).map_err(|problem| format!("{problem:?}"))?;
+        let mut words = vec![call.keys.len().to_string()];
+        words.extend(call.keys);
+        words.extend(call.args);
+        Ok((script::TRANSITION.hash().to_owned(), words))
+    }
+
     /// One room's record, with the milliseconds it has left; -1 when it does not run out.
     async fn record(&self, room: &RoomId) -> Result<Option<(RoomRecord, i64)>, Problem> {
         let key = keys::room(room);

@@ -26,6 +26,13 @@ pub(crate) const ETCD: &[Need] = &[("etcd", "etcd-server")];
 /// For rooms on a real Janus.
 pub(crate) const JANUS: &[Need] = &[("janus", "janus"), ("ffmpeg", "ffmpeg"), ("python3", "python3")];
 
+/// For a Redis of our own.
+pub(crate) const REDIS: &[Need] = &[
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("setpriv", "util-linux"),
+];
+
 /// For the tests, besides [`JANUS`].
 pub(crate) const TEST: &[Need] = &[
     ("ip", "iproute2"),

@@ -42,6 +42,11 @@ impl Script {
         Script { body, hash }
     }
 
+    /// By which it is called.
+    pub(super) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Runs it.
     pub(super) async fn run(&self, link: &Link, call: &Call) -> Result<Value, Problem> {
         match link.call(&command("EVALSHA", &self.hash, call)).await {
