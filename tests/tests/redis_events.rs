@@ -115,7 +115,12 @@ async fn what_a_registered_group_has_not_acknowledged_is_never_cut_and_the_rest_
     tokio::time::sleep(Duration::from_millis(5)).await;
     let (cut, _) = store.trim().await.unwrap();
     assert!(cut > 0);
-    // The last one of each partition that a group has read may stay.
+    assert_eq!(store.events(Cursor::default(), 100).await.unwrap(), []);
+    // A group that nobody reads holds everything back, until it is forgotten.
+    begin(&store, 25..30).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    store.trim().await.unwrap();
+    assert_eq!(store.events(Cursor::default(), 100).await.unwrap().len(), 5);
     assert!(store.forget_group("billing").await.unwrap());
     store.trim().await.unwrap();
     assert_eq!(store.events(Cursor::default(), 100).await.unwrap(), []);

@@ -21,7 +21,9 @@ local kept = nil
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local of = {}
   for i = 1, #group, 2 do of[group[i]] = group[i + 1] end
-  local first = of['last-delivered-id']
+  -- The first one pending, or else the first one that it has not been given.
+  local ms, seq = split(of['last-delivered-id'])
+  local first = ms .. '-' .. (#seq < 15 and string.format('%.0f', tonumber(seq) + 1) or seq)
   if of['pending'] > 0 then first = redis.call('XPENDING', KEYS[1], of['name'])[2] end
   if not kept or older(first, kept) then kept = first end
 end
