@@ -82,7 +82,7 @@ where
         let record = wanted.record;
         match answer {
             Ok(Committed::Ok | Committed::Skipped) => {
-                run.done.push((record.room, record.version, record.op_id))
+                run.done.push((record.room, record.version, record.op_id));
             }
             Ok(_) => run.refused += 1,
             Err(_) => run.failed += 1,
