@@ -44,11 +44,7 @@ pub fn change(room: &str) -> Change {
         trace_id: None,
         timestamp: Wall(1_000),
     };
-    Change {
-        record,
-        event,
-        isolation: IsolationChange::Keep,
-    }
+    Change::new(record, event, IsolationChange::Keep)
 }
 
 /// The change after `last`, by `event` to `state`.
@@ -104,7 +100,7 @@ pub async fn of_two_writers_of_one_version_one_wins_and_the_other_gets_the_winne
         Committed::Ok => (one, second.unwrap()),
         _ => (two, first.unwrap()),
     };
-    assert_eq!(lost, Committed::Conflict(Some(won.record)));
+    assert_eq!(lost, Committed::Conflict(Some(won.into_parts().record)));
     assert_eq!(events_of(store, &created.record.room).await, 2);
 }
 
@@ -118,7 +114,10 @@ pub async fn a_change_repeated_a_hundred_times_is_one_effect_and_one_event(store
     assert_eq!(store.commit(created.clone()).await, Ok(Committed::Skipped));
     assert_eq!(events_of(store, &created.record.room).await, 1);
     let known = vec![created.record.room.clone()];
-    assert_eq!(store.load(known).await.unwrap().rooms, vec![created.record]);
+    assert_eq!(
+        store.load(known).await.unwrap().rooms,
+        vec![created.into_parts().record]
+    );
 }
 
 pub async fn a_lower_epoch_is_fenced_and_the_same_or_a_higher_one_is_not(store: &dyn RoomStore) {
@@ -323,11 +322,14 @@ pub async fn a_refresh_keeps_what_is_stored_as_its_owner_knows_it_and_tells_of_a
         of(&lost, 1),
     ];
     let expected = [
-        (kept.record.room, Refreshed::Kept),
-        (moved.record.room, Refreshed::Differs(live.record)),
-        (missing.record.room, Refreshed::Missing),
-        (fenced.record.room, Refreshed::Fenced(fenced.record.epoch)),
-        (taken.record.room.clone(), Refreshed::Differs(taken.record)),
+        (kept.record.room.clone(), Refreshed::Kept),
+        (moved.record.room.clone(), Refreshed::Differs(live.record.clone())),
+        (missing.record.room.clone(), Refreshed::Missing),
+        (fenced.record.room.clone(), Refreshed::Fenced(fenced.record.epoch)),
+        (
+            taken.record.room.clone(),
+            Refreshed::Differs(taken.record.clone()),
+        ),
     ];
     assert_eq!(store.refresh(asked).await.unwrap(), expected);
     assert_eq!(store.refresh(vec![]).await.unwrap(), []);

@@ -235,7 +235,7 @@ async fn a_change_whose_answer_was_lost_is_known_as_applied_also_after_others_we
     let other = by(live.clone(), 1, "not-applied");
     assert_eq!(
         patient.commit(other).await,
-        Ok(Committed::Conflict(Some(last.record)))
+        Ok(Committed::Conflict(Some(last.into_parts().record)))
     );
 }
 

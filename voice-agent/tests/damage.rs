@@ -42,36 +42,34 @@ fn room(n: usize) -> RoomId {
 fn change(room: RoomId) -> Change {
     let (version, epoch, incarnation) = (Version(1), Epoch { era: 0, revision: 1 }, Incarnation(1));
     let op_id = OpId::new(&format!("{room}-1")).unwrap();
-    Change {
-        event: StateChangeEvent {
-            room: room.clone(),
-            incarnation,
-            event_type: EventType::Create,
-            old_state: None,
-            new_state: State::Created,
-            version,
-            epoch,
-            op_id: op_id.clone(),
-            actor: Actor::Agent,
-            reason: "test".into(),
-            trace_id: None,
-            timestamp: Wall(1_000),
-        },
-        record: RoomRecord {
-            room,
-            state: State::Created,
-            version,
-            epoch,
-            op_id,
-            incarnation,
-            owner: "node-1".parse().unwrap(),
-            since: Wall(1_000),
-            source: None,
-            host: None,
-            ports: Vec::new(),
-        },
-        isolation: IsolationChange::Keep,
-    }
+    let event = StateChangeEvent {
+        room: room.clone(),
+        incarnation,
+        event_type: EventType::Create,
+        old_state: None,
+        new_state: State::Created,
+        version,
+        epoch,
+        op_id: op_id.clone(),
+        actor: Actor::Agent,
+        reason: "test".into(),
+        trace_id: None,
+        timestamp: Wall(1_000),
+    };
+    let record = RoomRecord {
+        room,
+        state: State::Created,
+        version,
+        epoch,
+        op_id,
+        incarnation,
+        owner: "node-1".parse().unwrap(),
+        since: Wall(1_000),
+        source: None,
+        host: None,
+        ports: Vec::new(),
+    };
+    Change::new(record, event, IsolationChange::Keep)
 }
 
 fn rooms(opened: &Opened) -> BTreeSet<RoomId> {

@@ -4,7 +4,8 @@ use crate::{
     Epoch, EventType, Incarnation, NodeName, OpId, Port, RoomId, SourceId, State, TraceId, Version, Wall,
     id::ClientId, timeline::Actor,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
+use core::ops::{Deref, DerefMut};
 use serde::{Deserialize, Serialize};
 
 /// The stored state of a room.
@@ -105,14 +106,52 @@ pub enum IsolationChange {
 /// A store applies it only if its stored version is `record.version - 1` and its stored state is
 /// `event.old_state` (a missing or DESTROYED record counts as `None` for CREATE and ADOPT). RESTORE is the exception: it
 /// puts back what a store has lost, so it is applied when nothing is stored, or a lower version under no higher epoch.
+///
+/// Cheap to clone: a trip has its change in the queue to the store, in its intent, in a command and in itself. Whoever writes to
+/// one that is shared gets a copy of its own first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+#[serde(transparent)]
+pub struct Change(Arc<Parts>);
+
+/// What a [`Change`] is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
     /// The record after.
     pub record: RoomRecord,
     /// The event that goes with it.
     pub event: StateChangeEvent,
     /// The isolation that goes with it.
     pub isolation: IsolationChange,
+}
+
+impl Change {
+    /// From its parts.
+    pub fn new(record: RoomRecord, event: StateChangeEvent, isolation: IsolationChange) -> Change {
+        Change(Arc::new(Parts {
+            record,
+            event,
+            isolation,
+        }))
+    }
+
+    /// Its parts; copies of them while it is shared.
+    pub fn into_parts(self) -> Parts {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl Deref for Change {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 /// A store's answer to a [`Change`].

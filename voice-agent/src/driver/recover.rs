@@ -260,7 +260,7 @@ mod tests {
     use voice_room::{OpId, Version};
 
     fn record(name: &str, version: u64, op: &str) -> RoomRecord {
-        let mut record = change(name).record;
+        let mut record = change(name).into_parts().record;
         (record.version, record.op_id) = (Version(version), OpId::new(op).unwrap());
         record
     }

@@ -47,7 +47,7 @@ mod tests {
             last = epoch;
             journal.close().await.unwrap();
         }
-        let mut record = change("a").record;
+        let mut record = change("a").into_parts().record;
         record.epoch = Epoch { era: 0, revision: 70 };
         stored.rooms.push(record);
         let journal = JournalHandle::open(&dir.path().join("new")).unwrap();

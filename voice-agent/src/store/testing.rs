@@ -108,11 +108,7 @@ pub(crate) fn change(room: &str) -> Change {
         trace_id: None,
         timestamp: Wall(1_000),
     };
-    Change {
-        record,
-        event,
-        isolation: IsolationChange::Keep,
-    }
+    Change::new(record, event, IsolationChange::Keep)
 }
 
 /// The change after `last`, by `event` to `state`.

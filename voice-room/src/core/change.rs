@@ -153,11 +153,7 @@ impl Core {
             trace_id: cause.trace_id.clone(),
             timestamp: now.wall,
         };
-        let change = Change {
-            record: record.clone(),
-            event,
-            isolation: cause.isolation.clone(),
-        };
+        let change = Change::new(record.clone(), event, cause.isolation.clone());
         self.counts.change(counted, Counts::of(Some(room)));
         room.progress = (now.mono, Progress::Entry);
         room.watch = super::room::Watch::default();

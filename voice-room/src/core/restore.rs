@@ -206,17 +206,7 @@ impl Core {
             reason,
             until,
         });
-        let trip = found_trip(
-            now,
-            Change {
-                record,
-                event,
-                isolation,
-            },
-            deadline,
-            until,
-            true,
-        );
+        let trip = found_trip(now, Change::new(record, event, isolation), deadline, until, true);
         self.re_arm(now, id, trip, block);
     }
 

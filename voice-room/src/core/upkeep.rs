@@ -216,11 +216,7 @@ impl Core {
         let isolation = isolation
             .filter(|_| state == State::Expired)
             .map_or(IsolationChange::Keep, IsolationChange::Set);
-        Change {
-            record,
-            event,
-            isolation,
-        }
+        Change::new(record, event, isolation)
     }
 
     /// Keeps the room as it will be stored on this host, for a start.

@@ -84,8 +84,8 @@ fn a_trip_the_store_does_not_have_goes_on_with_its_deadline_and_is_stored() {
     let change = commits(&w.pass(1)).remove(0);
     let epoch = Epoch { era: 0, revision: 7 };
     assert_eq!(
-        (change.record.op_id, change.record.epoch),
-        (intent.change.record.op_id, epoch)
+        (change.record.op_id.clone(), change.record.epoch),
+        (intent.change.record.op_id.clone(), epoch)
     );
     assert_eq!(change.record.version, intent.change.record.version);
     assert_eq!(w.core.isolation(&room("r"), w.now).unwrap().1, secs(199));
@@ -384,7 +384,7 @@ fn a_trip_behind_changes_that_were_lost_with_the_agent_follows_on_what_is_stored
 fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
     for armed_still in [true, false] {
         let mut w = World::live(Rules::default(), &["r"]);
-        let record = commits(&w.block("r")).remove(0).record;
+        let record = commits(&w.block("r")).remove(0).into_parts().record;
         let deadline = w.view("r").block.unwrap().deadline;
         w.answers = false;
         let released = w.release("r");

@@ -323,8 +323,8 @@ fn what_waits_on_a_lost_record_is_not_given_up_but_follows_on_it() {
     assert!(back.record.version > sent.record.version);
     let follows = commits(&agent.feed_away(stored(&back, Ok(Committed::Ok)))).remove(0);
     assert_eq!(
-        (follows.record.op_id, follows.record.version),
-        (sent.record.op_id, back.record.version.next())
+        (follows.record.op_id.clone(), follows.record.version),
+        (sent.record.op_id.clone(), back.record.version.next())
     );
 }
 
@@ -482,7 +482,7 @@ fn own_changes_are_not_told_twice() {
     let mut agent = Agent::live();
     let sent = commits(&agent.ask(gateway(), gone())).remove(0);
     assert_eq!(
-        kinds(&agent.feed_away(Input::Heard(sent.event, None))),
+        kinds(&agent.feed_away(Input::Heard(sent.event.clone(), None))),
         [] as [&str; 0]
     );
 }

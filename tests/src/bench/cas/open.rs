@@ -79,7 +79,7 @@ where
     while let Some(ended) = calls.join_next().await {
         let (latency, wanted, answer) = ended?;
         run.latencies.push(latency);
-        let record = wanted.record;
+        let record = wanted.into_parts().record;
         match answer {
             Ok(Committed::Ok | Committed::Skipped) => {
                 run.done.push((record.room, record.version, record.op_id));

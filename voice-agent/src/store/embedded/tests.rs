@@ -122,10 +122,9 @@ async fn what_was_answered_ok_is_there_after_kill_9_and_the_fence_holds() {
         let of_room = events.iter().filter(|(_, e)| e.room == record.room);
         assert_eq!(of_room.count() as u64, version);
         assert_eq!(record.epoch.revision, version);
-        let mut late = next(&Change {
-            record: record.clone(),
-            ..change(&record.room)
-        });
+        let mut last = change(&record.room);
+        last.record = record.clone();
+        let mut late = next(&last);
         late.record.epoch.revision -= 1;
         assert_eq!(store.commit(late).await, Ok(Committed::Fenced(record.epoch)));
     }
@@ -194,7 +193,7 @@ async fn what_is_not_ours_is_reported_by_its_key_and_left_as_it_is() {
     });
     let store = Embedded::open(dir.path()).unwrap();
     let stored = store.load(vec![]).await.unwrap();
-    assert_eq!(stored.rooms, vec![change("good").record]);
+    assert_eq!(stored.rooms, vec![change("good").into_parts().record]);
     let keys: Vec<String> = stored.damaged.iter().map(StoreError::to_string).collect();
     assert_eq!(keys.len(), 3, "{keys:?}");
     let mut isolated = change("isolation");
@@ -245,7 +244,7 @@ fn a_database_that_panics_is_opened_anew_with_what_it_had() {
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!(stored.rooms, vec![change("a").record]);
+    assert_eq!(stored.rooms, vec![change("a").into_parts().record]);
 }
 
 #[test]
