@@ -7,6 +7,7 @@ pub mod bpffs;
 pub mod bytecode;
 pub mod callers;
 pub mod clock;
+pub mod commons;
 pub mod demo;
 pub mod disk;
 pub mod etcd;
