@@ -1,7 +1,11 @@
 //! A real agent on a real Redis and a real etcd that go away and come back: rooms live on, what is stuck is cut, and all is
 //! stored in the end.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
 
 use nix::sys::signal::Signal;
 use std::{collections::BTreeSet, thread, time::Duration};
@@ -194,7 +198,7 @@ fn after_kill_9_with_10_000_rooms_all_are_claimed_anew_and_agree_with_what_is_st
         servers
             .iter()
             .enumerate()
-            .for_each(|(n, server)| server.send(crowd(n * CROWD / 2)))
+            .for_each(|(n, server)| server.send(crowd(n * CROWD / 2)));
     };
     let counts = || agent.json(&["status"]).unwrap_or_default()["rooms"].clone();
     let settled = |_: &str| {
