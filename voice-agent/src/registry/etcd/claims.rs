@@ -4,7 +4,7 @@
 use super::{
     records::{self, Owner, Room},
     txn::{Done, OPERATIONS, Part},
-    view::View,
+    view::{At, View},
 };
 use crate::{proto::mvccpb::KeyValue, telemetry::counters::Counter};
 use std::{
@@ -48,11 +48,12 @@ struct Claim {
     since: Mono,
     not_before: Mono,
     told_that_it_waits: bool,
-    /// What has to be under the owner's key for our claim: its revision, 0 for nothing.
-    expected: i64,
+    /// What has to be under the owner's key for our claim, as etcd has answered: its revision, 0 for nothing. Until then it
+    /// is as the view has it.
+    expected: Option<i64>,
     meta: Option<Meta>,
-    /// The revision of what was told last.
-    told: i64,
+    /// The revision of what was told last; until something was, it is as the view has it.
+    told: Option<i64>,
     /// Held only to end it.
     custodian: bool,
 }
@@ -103,13 +104,7 @@ impl Claims {
     }
 
     /// The core wants this room. Answered at once if it is held already.
-    pub(super) fn ask(
-        &mut self,
-        room: &RoomId,
-        incarnation: Incarnation,
-        view: &View,
-        now: Mono,
-    ) -> Option<Input> {
+    pub(super) fn ask(&mut self, room: &RoomId, incarnation: Incarnation, now: Mono) -> Option<Input> {
         self.ceded.remove(room);
         let claim = self
             .rooms
@@ -126,8 +121,8 @@ impl Claims {
         claim.since = now;
         claim.not_before = Mono(0);
         claim.told_that_it_waits = false;
-        claim.expected = view.owners.get(room).map_or(0, |owner| owner.revision);
-        claim.told = view.rooms.get(room).map_or(0, |told| told.revision);
+        claim.expected = None;
+        claim.told = None;
         self.asked.insert(room.clone());
         None
     }
@@ -221,14 +216,17 @@ impl Claims {
     }
 
     /// What to do next, in one transaction: give up, then claim, then tell.
-    pub(super) fn next(&self, now: Mono) -> Vec<Part> {
+    pub(super) fn next(&self, view: &View, now: Mono) -> Vec<Part> {
         let mut left = OPERATIONS;
         let ceded = self.ceded.iter().map(|(room, held)| Part::Cede {
             room: room.clone(),
             held: *held,
         });
-        let asked = self.asked.iter().filter_map(|room| self.claim_of(room, now));
-        let untold = self.untold.iter().filter_map(|room| self.telling_of(room));
+        let asked = self
+            .asked
+            .iter()
+            .filter_map(|room| self.claim_of(room, view, now));
+        let untold = self.untold.iter().filter_map(|room| self.telling_of(room, view));
         let all = ceded.chain(asked).chain(untold);
         // A room stands in one of the three only.
         all.take_while(|part| {
@@ -239,7 +237,7 @@ impl Claims {
         .collect()
     }
 
-    fn claim_of(&self, room: &RoomId, now: Mono) -> Option<Part> {
+    fn claim_of(&self, room: &RoomId, view: &View, now: Mono) -> Option<Part> {
         let claim = self.rooms.get(room).filter(|claim| claim.not_before <= now)?;
         let owner = Owner {
             node: self.me.node.clone(),
@@ -250,17 +248,17 @@ impl Claims {
         Some(Part::Claim {
             room: room.clone(),
             owner,
-            compare: claim.expected,
+            compare: claim.expected.unwrap_or_else(|| revision(view.owners.get(room))),
         })
     }
 
-    fn telling_of(&self, room: &RoomId) -> Option<Part> {
+    fn telling_of(&self, room: &RoomId, view: &View) -> Option<Part> {
         let claim = self.rooms.get(room)?;
         Some(Part::Describe {
             room: room.clone(),
             told: Room::of(claim.meta.as_ref()?, &self.me.address),
             held: claim.held?,
-            compare: claim.told,
+            compare: claim.told.unwrap_or_else(|| revision(view.rooms.get(room))),
         })
     }
 
@@ -280,7 +278,7 @@ impl Claims {
             }
             (Part::Describe { room, told, .. }, Done::Written) => {
                 let claim = self.rooms.get_mut(room)?;
-                claim.told = revision;
+                claim.told = Some(revision);
                 let newer = claim
                     .meta
                     .as_ref()
@@ -329,7 +327,7 @@ impl Claims {
         match found {
             Found::Ours(_) => None,
             Found::Free(revision) => {
-                claim.expected = revision;
+                claim.expected = Some(revision);
                 None
             }
             Found::Theirs(node) => {
@@ -340,7 +338,7 @@ impl Claims {
             }
             Found::Untouchable(problem) => {
                 claim.not_before = now + FOREIGN_AGAIN;
-                claim.expected = 0;
+                claim.expected = None;
                 let new = !std::mem::replace(&mut claim.told_that_it_waits, true);
                 new.then(|| not_claimed(room, None, &problem))
             }
@@ -375,7 +373,7 @@ impl Claims {
                 // We own the room, so what we say of it stands in place of what an owner before us said.
                 tracing::debug!(%room, ?current, "a room's metadata was of another revision; written over it");
                 if let Some(claim) = self.rooms.get_mut(room) {
-                    claim.told = there.map_or(0, |kv| kv.mod_revision);
+                    claim.told = Some(there.map_or(0, |kv| kv.mod_revision));
                 }
             }
         }
@@ -447,12 +445,17 @@ impl Claim {
             since: now,
             not_before: Mono(0),
             told_that_it_waits: false,
-            expected: 0,
+            expected: None,
             meta: None,
-            told: 0,
+            told: None,
             custodian: false,
         }
     }
+}
+
+/// Of what is there; 0: nothing.
+fn revision<T>(at: Option<&At<T>>) -> i64 {
+    at.map_or(0, |at| at.revision)
 }
 
 /// The epoch of a claim.

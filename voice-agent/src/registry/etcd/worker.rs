@@ -1,5 +1,5 @@
 //! The one task that writes to the registry and tells the driver: it brings together what the driver asked for, what the
-//! lease allows and what is seen in etcd. One transaction at a time, and after each a pause as long as it took.
+//! lease allows and what is seen in etcd. One transaction at a time, and after each a pause, as long as it took or longer.
 
 use super::{
     authority::Authority,
@@ -33,6 +33,8 @@ use voice_room::{Input, RoomId};
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// The longest pause after a transaction.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a transaction without claims, in times that it took.
+const UNHURRIED: u32 = 3;
 /// How long a room's status lasts (DESIGN 5.3: a short TTL).
 const STATUS_TTL: Duration = Duration::from_secs(60);
 /// How often keys of ours that nobody wants are looked for.
@@ -175,7 +177,7 @@ impl State {
             if let Some(incarnation) = ask.claim {
                 self.vigil.forget(&room);
                 self.custody.remove(&room);
-                if let Some(answer) = self.claims.ask(&room, incarnation, &self.view, now) {
+                if let Some(answer) = self.claims.ask(&room, incarnation, now) {
                     self.tell(answer).await?;
                 }
             }
@@ -283,7 +285,9 @@ impl State {
         match self.try_step(lease).await {
             Ok(()) => {
                 self.backoff.reset();
-                self.pause(jittered(begun.elapsed(), 0.5).min(LONGEST_PAUSE));
+                // Owning is urgent, telling of it is not.
+                let times = if self.claims.count().1 > 0 { 1 } else { UNHURRIED };
+                self.pause(jittered(begun.elapsed() * times, 0.5).min(LONGEST_PAUSE));
                 Ok(())
             }
             Err(Failed::Driver(stopped)) => Err(stopped),
@@ -327,7 +331,7 @@ impl State {
             self.barred = None;
         }
         let now = clock::now();
-        let mut parts = self.claims.next(now);
+        let mut parts = self.claims.next(&self.view, now);
         let mut due = Vec::new();
         if parts.is_empty() {
             (parts, due) = self.custody_parts();
