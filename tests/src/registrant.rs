@@ -137,7 +137,16 @@ impl Registrant {
         self.told().clone()
     }
 
-    /// Every input told since, which is forgotten.
+    /// Every input told since they were taken last.
+    pub fn all_inputs(&self) -> Vec<Input> {
+        self.told()
+            .inputs
+            .iter()
+            .map(|(_, input)| input.clone())
+            .collect()
+    }
+
+    /// The same, and they are forgotten.
     pub fn take_inputs(&self) -> Vec<Input> {
         let inputs = std::mem::take(&mut self.told().inputs);
         inputs.into_iter().map(|(_, input)| input).collect()

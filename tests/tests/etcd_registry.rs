@@ -425,3 +425,34 @@ fn an_agent_with_an_era_that_others_have_left_behind_claims_nothing() {
     });
     assert_eq!(behind.held(), 0);
 }
+
+#[test]
+fn a_room_that_is_seen_to_be_anothers_is_never_claimed_over_however_often_it_is_asked_for() {
+    let etcd = Etcd::start(1).unwrap();
+    let config = config(etcd.endpoints(), ttl(10), GRACE);
+    let rooms = rooms(20);
+    let first = Registrant::start(&config, "n1", "n1").unwrap();
+    first.claim(&rooms);
+    holds_all(&first, &rooms);
+    let second = Registrant::start(&config, "n2", "n2").unwrap();
+    wait_for("the watch", SOON, || second.handle().standing().follows);
+    let before = Direct::to(&etcd.endpoints()[0])
+        .unwrap()
+        .list("/voice/owners/")
+        .unwrap();
+    for _ in 0..3 {
+        second.take_inputs();
+        second.claim(&rooms);
+        wait_for("each is refused", SOON, || {
+            told_of(&second.all_inputs()).len() == rooms.len()
+        });
+    }
+    assert_eq!(second.held(), 0);
+    assert_eq!(
+        Direct::to(&etcd.endpoints()[0])
+            .unwrap()
+            .list("/voice/owners/")
+            .unwrap(),
+        before
+    );
+}

@@ -248,8 +248,20 @@ impl Claims {
         Some(Part::Claim {
             room: room.clone(),
             owner,
-            compare: claim.expected.unwrap_or_else(|| revision(view.owners.get(room))),
+            compare: claim.expected.unwrap_or_else(|| self.seen(room, view)),
         })
+    }
+
+    /// The revision over which the room may be claimed, as the view has it. What is another's is never claimed over: then
+    /// nothing is expected, and etcd's answer tells whose it is.
+    fn seen(&self, room: &RoomId, view: &View) -> i64 {
+        let ours = |owner: &&At<Owner>| {
+            let Owner {
+                node, era, custodian, ..
+            } = &owner.value;
+            (*custodian || *node == self.me.node) && *era <= self.me.era
+        };
+        revision(view.owners.get(room).filter(ours))
     }
 
     fn telling_of(&self, room: &RoomId, view: &View) -> Option<Part> {

@@ -282,6 +282,30 @@ fn a_claim_asked_for_before_the_first_listing_compares_with_what_the_listing_has
 }
 
 #[test]
+fn a_room_that_is_seen_to_be_anothers_or_of_a_higher_era_is_never_claimed_over() {
+    for there in [
+        owner("other", 2, false),
+        owner("other", 1, false),
+        owner("me", 3, false),
+        owner("other", 3, true),
+    ] {
+        let mut claims = claims();
+        asked(&mut claims, "a");
+        let mut view = View::default();
+        let at = super::super::view::At {
+            value: there,
+            revision: 33,
+            lease: 3,
+        };
+        view.owners.insert(room("a"), at);
+        assert!(matches!(
+            claims.next(&view, NOW)[0],
+            Part::Claim { compare: 0, .. }
+        ));
+    }
+}
+
+#[test]
 fn keys_on_our_lease_that_nobody_wants_are_given_up() {
     let mut claims = held();
     let mut view = View::default();
