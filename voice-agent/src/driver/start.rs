@@ -13,7 +13,7 @@ use crate::{
     config::{Config, StoreKind},
     kernel::{self, Kernel},
     lock::AgentLock,
-    media, memory,
+    media,
     privileges::{self, Kept},
     registry::{self, LocalRegistry, Registry, etcd::Etcd},
     relay::{self, Hearing},
@@ -50,7 +50,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
 pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
-    memory::bound();
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     let registry = registry::prepare(&config)?;
@@ -108,11 +107,6 @@ async fn agent(
             Ok(())
         });
     }
-    let stop = stop_adapters.clone();
-    adapters.spawn(async move {
-        memory::keep_small(stop).await;
-        Ok(())
-    });
     if let Some(etcd) = etcd {
         let running = etcd.run(handle.clone(), stop_adapters.clone());
         adapters.spawn(async move { running.await.context("cannot start the thread of the lease") });

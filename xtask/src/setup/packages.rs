@@ -14,8 +14,8 @@ use std::{
 /// A command, and the Debian package that brings it.
 pub(crate) type Need = (&'static str, &'static str);
 
-/// For the demo without a real media server.
-pub(crate) const DEMO: &[Need] = &[("ip", "iproute2"), ("ethtool", "ethtool")];
+/// For the demo without a real media server. `make` builds the agent's allocator.
+pub(crate) const DEMO: &[Need] = &[("make", "make"), ("ip", "iproute2"), ("ethtool", "ethtool")];
 
 /// For the benches, besides [`DEMO`].
 pub(crate) const BENCH: &[Need] = &[("nft", "nftables")];
@@ -35,6 +35,7 @@ pub(crate) const REDIS: &[Need] = &[
 
 /// For the tests, besides [`JANUS`].
 pub(crate) const TEST: &[Need] = &[
+    ("make", "make"),
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
