@@ -164,6 +164,7 @@ mod tests {
                 "etcd-server",
                 "ethtool",
                 "iproute2",
+                "make",
                 "mount",
                 "prometheus",
                 "redis-server",
