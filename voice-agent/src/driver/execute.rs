@@ -17,6 +17,9 @@ use voice_room::{
 /// How long arming waits for the journal. Longer would let a slow disk delay the cut; the intent follows then.
 const JOURNAL_WAIT: Duration = Duration::from_millis(20);
 
+/// What is not sent to the store while another may hold the rooms.
+const NO_LEASE: &str = "not sent: the lease is not certain; it waits until the room is held again";
+
 /// Trips whose intents were brought to the journal together, and what came of it.
 struct Journalled {
     of: Vec<(RoomId, Incarnation)>,
@@ -246,8 +249,16 @@ impl Driver {
     }
 
     fn refresh(&self, rooms: Vec<Refresh>) {
-        let store = self.store.clone();
-        self.answer(async move { Input::Refreshed(said(store.refresh(rooms).await)) });
+        let (store, registry) = (self.store.clone(), self.registry.clone());
+        self.answer(async move {
+            // As for a commit: a record kept alive without a lease would tell a custodian that its owner lives.
+            let result = if registry.authority() {
+                said(store.refresh(rooms).await)
+            } else {
+                Err(NO_LEASE.into())
+            };
+            Input::Refreshed(result)
+        });
     }
 
     fn look(&self, room: RoomId) {
@@ -288,7 +299,7 @@ impl Driver {
             let result = if registry.authority() {
                 said(store.commit(change).await)
             } else {
-                Err("not sent: the lease is not certain; it waits until the room is held again".into())
+                Err(NO_LEASE.into())
             };
             timer.observe_duration();
             Input::Stored { room, op_id, result }
