@@ -1,4 +1,4 @@
-//! Generates the gRPC code from `proto/` (no protoc needed) and checks that the eBPF object is there and fresh.
+//! Generates the gRPC code of admin and etcd from `proto/` (no protoc needed) and checks that the eBPF object is there and fresh.
 
 use std::{
     env,
@@ -8,17 +8,9 @@ use std::{
     time::SystemTime,
 };
 
-const PROTOS: &[&str] = &[
-    "voice/agent/v1/session.proto",
-    "voice/agent/v1/admission.proto",
-    "voice/agent/admin/v1/admin.proto",
-];
-
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(PROTOS, ["proto"])?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), prost_encode(&files))?;
+    let files = protox::compile(["voice/agent/admin/v1/admin.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .type_attribute(".voice.agent.admin.v1", "#[derive(serde::Serialize)]")
         .type_attribute(
@@ -72,8 +64,4 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
         newest = newest.max(modified(&entry?.path())?);
     }
     Ok(newest)
-}
-
-fn prost_encode(files: &prost_types::FileDescriptorSet) -> Vec<u8> {
-    prost::Message::encode_to_vec(files)
 }

@@ -19,7 +19,7 @@ pub mod store;
 pub mod telemetry;
 pub mod tokens;
 
-/// What `voice-agent/proto` describes, generated.
+/// What `voice-agent/proto` describes, generated; and that of `voice-client`.
 #[expect(
     missing_docs,
     clippy::all,
@@ -27,13 +27,8 @@ pub mod tokens;
     reason = "generated code; the .proto files are documented"
 )]
 pub mod proto {
-    /// Every `.proto` file, encoded as a `FileDescriptorSet`; for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+    pub use voice_client::proto::{DESCRIPTORS, v1};
 
-    /// The session stream and admission, for peers.
-    pub mod v1 {
-        tonic::include_proto!("voice.agent.v1");
-    }
     /// The admin service, for the CLI.
     pub mod admin {
         tonic::include_proto!("voice.agent.admin.v1");

@@ -4,7 +4,6 @@
 //! core's to decide. docs/PROTOCOL.md is the same, from the peer's side.
 
 mod bucket;
-pub mod client;
 mod connections;
 mod hub;
 mod keepalive;
@@ -18,8 +17,8 @@ mod stream;
 mod translate;
 mod wire;
 
-pub use peer::Role;
 pub use server::SessionError;
+pub use voice_client::{PROTOCOL_VERSION, Role};
 
 use crate::{config::SessionConfig, driver::Handle, tokens::Tokens};
 use hub::{Hub, Limits};
@@ -35,9 +34,6 @@ use voice_room::{
     Epoch, NodeName, PeerId, RoomId, Wall,
     command::{Expired, RoomUpdate},
 };
-
-/// The one version of the protocol that is spoken.
-pub const PROTOCOL_VERSION: u32 = 1;
 
 /// All sessions of this agent. Cheap to clone: the gRPC service and the driver share it.
 #[derive(Debug, Clone)]

@@ -135,7 +135,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::peer::Role;
+    use crate::session::Role;
 
     fn expired(room: &str, version: u64) -> Expired {
         Expired {

@@ -1,8 +1,8 @@
 //! Who is at the other end of a stream, as the call's metadata says. Nothing else of the call is read here.
 
 use crate::{session::translate, telemetry::Counter};
-use std::{fmt, str::FromStr};
 use tonic::{Status, metadata::MetadataMap};
+use voice_client::Role;
 use voice_room::{PeerId, RoomId, SourceId, TraceId, timeline::Actor};
 
 /// Rooms one call may name in its metadata.
@@ -11,60 +11,6 @@ const MAX_METADATA_ROOMS: usize = 64;
 const MAX_TAG: usize = 64;
 /// The highest load weight.
 const MAX_WEIGHT: u32 = 1_000_000;
-
-/// What a peer process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Takes clients in.
-    Gateway,
-    /// Carries the clients' signalling.
-    Signalling,
-    /// Serves rooms. Trusted: it may start rooms without a token and list what it serves.
-    Media,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Role; 3] = [Role::Gateway, Role::Signalling, Role::Media];
-
-    /// The wire name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Gateway => "gateway",
-            Role::Signalling => "signalling",
-            Role::Media => "media",
-        }
-    }
-
-    /// Whether it lets clients in, and so must know of every expired room.
-    pub fn lets_clients_in(self) -> bool {
-        matches!(self, Role::Gateway | Role::Signalling)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Role, String> {
-        match text {
-            "gateway" => Ok(Role::Gateway),
-            "signalling" => Ok(Role::Signalling),
-            "media" => Ok(Role::Media),
-            _ => {
-                let given: String = text.chars().take(80).collect();
-                Err(format!(
-                    "peer-role {given:?} is not valid: allowed are gateway, signalling, media"
-                ))
-            }
-        }
-    }
-}
 
 /// A peer, as its call's metadata describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,11 @@ use crate::{
     driver::{Handle, handle::Stopped},
     proto::v1::{PeerMessage, Welcome, peer_message::Message},
     session::{
-        PROTOCOL_VERSION, Sessions,
+        PROTOCOL_VERSION, Role, Sessions,
         hub::{Newcomer, StreamId},
         open::{NoPlace, Place},
         outgoing::{self, Drain, Outgoing},
-        peer::{PeerInfo, Role},
+        peer::PeerInfo,
         translate, wall_now, wire,
     },
     telemetry::Counter,

@@ -9,10 +9,7 @@ mod quiet;
 mod streams;
 mod tokens;
 
-use super::{
-    client::{ClientError, PeerClient},
-    *,
-};
+use super::*;
 use crate::{
     driver::handle::{JoinAnswer, Message, Query},
     proto::v1::{self, agent_message::Message as FromAgent, peer_message::Message as FromPeer},
@@ -20,6 +17,7 @@ use crate::{
 use std::{collections::VecDeque, net::SocketAddr};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tonic::{Code, metadata::MetadataMap, transport::Endpoint};
+use voice_client::{ClientError, PeerClient};
 use voice_room::{
     Incarnation, Input, Isolation, Rejected, RoomId, SourceId, State, Version,
     command::Accepted,

@@ -2,7 +2,7 @@
 
 use crate::{
     proto::v1::{self, ClientEventKind, EventType},
-    session::peer::{PeerInfo, Role},
+    session::{Role, peer::PeerInfo},
     tokens::{MAX_TOKEN, Tokens},
 };
 use std::{

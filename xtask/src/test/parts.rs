@@ -14,6 +14,7 @@ const ORDER: &[&str] = &[
     "voice-common",
     "voice-room",
     "xtask",
+    "voice-client",
     "voice-agent",
     "voice-tests",
 ];

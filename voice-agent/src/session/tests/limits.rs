@@ -138,7 +138,7 @@ async fn a_connection_too_many_is_closed_and_those_that_are_there_go_on() {
     ask(&mut peer, FromPeer::RoomEvent(room_event("r", 1))).await;
     drop(idle);
     let again = async {
-        while client::check_join(&agent.url(), &room("r")).await.is_err() {
+        while voice_client::check_join(&agent.url(), &room("r")).await.is_err() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

@@ -191,7 +191,7 @@ async fn an_ack_of_another_version_is_not_taken() {
     let FromAgent::StateExpired(got) = next(&mut gateway).await else {
         panic!("not STATE_EXPIRED");
     };
-    let right = client::ack_of(&got);
+    let right = voice_client::ack_of(&got);
     let wrong = v1::ExpiredAck {
         version: 2,
         ..right.clone()

@@ -205,9 +205,13 @@ async fn a_shutdown_says_goodbye_to_everybody_and_ends_every_task() {
 #[tokio::test]
 async fn check_join_answers_reason_and_a_retry_after_that_is_never_zero() {
     let agent = Agent::start().await;
-    let free = client::check_join(&agent.url(), &room("free")).await.unwrap();
+    let free = voice_client::check_join(&agent.url(), &room("free"))
+        .await
+        .unwrap();
     assert!(free.allowed && free.authoritative && free.retry_after_ms == 0);
-    let refused = client::check_join(&agent.url(), &room("isolated")).await.unwrap();
+    let refused = voice_client::check_join(&agent.url(), &room("isolated"))
+        .await
+        .unwrap();
     assert_eq!(
         (refused.allowed, refused.reason.as_str(), refused.retry_after_ms),
         (false, "stuck", 1)

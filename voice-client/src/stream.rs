@@ -1,14 +1,14 @@
-//! A small client of the session stream, for the demo and tests: connects, says Hello, answers pings, acknowledges.
-//! It does not reconnect; that is for a client library.
+//! One stream, bare: connects, says Hello, answers pings, acknowledges if told to. It does not reconnect, and remembers
+//! nothing; that is `Peer`'s.
 
 use crate::{
+    PROTOCOL_VERSION, Role,
     proto::v1::{
         AgentMessage, CheckJoinRequest, CheckJoinResponse, ClientEvent, ExpiredAck, Hello, Keepalive,
         KeepaliveKind, MediaHeartbeat, PeerMessage, RoomEvent, StateExpired, Welcome,
         admission_client::AdmissionClient, agent_message, peer_message::Message,
         session_client::SessionClient,
     },
-    session::{PROTOCOL_VERSION, Role},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
