@@ -6,7 +6,6 @@
 mod bucket;
 mod connections;
 mod hub;
-mod keepalive;
 mod ledger;
 mod open;
 mod outgoing;

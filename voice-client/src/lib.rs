@@ -1,5 +1,6 @@
 //! How a gateway, a signalling server or a media server speaks to a voice agent. docs/PROTOCOL.md is the same in words.
 
+pub mod keepalive;
 mod role;
 mod stream;
 

@@ -87,7 +87,7 @@ async fn converse(role: &'static str, id: &str, said: Vec<Bytes>) -> anyhow::Res
     loop {
         match answers.message().await {
             Ok(Some(AgentMessage {
-                message: Some(FromAgent::Goodbye(Goodbye { reason })),
+                message: Some(FromAgent::Goodbye(Goodbye { reason, .. })),
             })) => words = reason,
             Ok(Some(_)) => {}
             Ok(None) => anyhow::bail!("the stream ended without an error: {words}"),

@@ -114,6 +114,7 @@ impl State {
         }
         let goodbye = Goodbye {
             reason: reason.to_owned(),
+            retry_after_ms: 0,
         };
         self.waiting.push_back(Message::Goodbye(goodbye).into());
         self.end = End::Ending(status);

@@ -17,7 +17,6 @@ use crate::{
         Role, Sessions,
         bucket::Bucket,
         hub::StreamId,
-        keepalive::{Due, Keepalive},
         outgoing::{NotTaken, Outgoing},
         peer::PeerInfo,
         served::Because,
@@ -38,6 +37,7 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tonic::Status;
+use voice_client::keepalive::{Due, Keepalive};
 use voice_room::{
     ClientId, Input, Rejected, RoomId, State,
     command::Accepted,
@@ -158,6 +158,10 @@ impl<'s> Talk<'s> {
             Some(Message::ExpiredAck(ack)) => self.ack(&ack).await,
             Some(Message::Keepalive(beat)) => self.beat(beat),
             Some(Message::Hello(_)) => self.refuse(0, Refusal::malformed("Hello was said already")),
+            Some(Message::PrepareAck(_) | Message::CommitAck(_) | Message::KnownRooms(_)) => self.refuse(
+                0,
+                Refusal::malformed("a message of protocol version 2: this stream speaks 1"),
+            ),
             None => self.refuse(
                 0,
                 Refusal::malformed("an empty message, or one of a later protocol"),

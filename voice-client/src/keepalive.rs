@@ -1,14 +1,14 @@
-//! When to ping a peer, and when it is dead. Time is an argument; the stream's task owns the timer.
+//! When to ping the other side, and when it is dead. Both sides use it. Time is an argument; the stream's task owns the timer.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Pings unanswered in a row that end the stream (DESIGN 6).
+/// Pings unanswered in a row that end the stream.
 const MISSES: u32 = 2;
 
 /// The application keepalive of one stream.
 #[derive(Debug)]
-pub(super) struct Keepalive {
+pub struct Keepalive {
     every: Duration,
     within: Duration,
     next_ping: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Keepalive {
 
 /// What is due.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub enum Due {
     /// Nothing.
     Nothing,
     /// A PING with this nonce.
@@ -30,7 +30,8 @@ pub(super) enum Due {
 }
 
 impl Keepalive {
-    pub(super) fn new(every: Duration, within: Duration, now: Instant) -> Keepalive {
+    /// Nothing is due yet: the first ping is after `every`. Each may be answered `within` a time.
+    pub fn new(every: Duration, within: Duration, now: Instant) -> Keepalive {
         Keepalive {
             every,
             within,
@@ -41,19 +42,19 @@ impl Keepalive {
         }
     }
 
-    /// A frame came: the peer lives.
-    pub(super) fn alive(&mut self) {
+    /// A frame came, whatever it says: the other side lives.
+    pub fn alive(&mut self) {
         self.answer_by = None;
         self.misses = 0;
     }
 
     /// When to look at [`Keepalive::due`] again.
-    pub(super) fn wake_at(&self) -> Instant {
+    pub fn wake_at(&self) -> Instant {
         self.answer_by.map_or(self.next_ping, |by| by.min(self.next_ping))
     }
 
     /// What is due now. A ping that is due while another waits for its answer takes its place; the wait goes on.
-    pub(super) fn due(&mut self, now: Instant) -> Due {
+    pub fn due(&mut self, now: Instant) -> Due {
         if self.answer_by.is_some_and(|by| by <= now) {
             self.answer_by = None;
             self.misses += 1;
