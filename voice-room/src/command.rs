@@ -1,10 +1,11 @@
 //! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
 
 use crate::{
-    Binding, Change, Entry, Epoch, Incarnation, Mono, Rejected, RoomId, RoomRecord, SourceId, State, TraceId,
-    Version, Wall,
+    Binding, Change, Entry, Epoch, Incarnation, Mono, PeerId, Rejected, RoomId, RoomRecord, SourceId, State,
+    TraceId, Version, Wall,
     input::{Intent, ReplyId},
     record::{Maintenance, Member, Refresh},
+    sync::{Proposal, Rollback},
 };
 use alloc::{string::String, vec::Vec};
 
@@ -68,8 +69,19 @@ pub enum Command {
     PushExpired(Expired),
     /// Push STATE_RESTORED to the sessions that serve the room.
     PushRestored(RoomUpdate),
-    /// Tell the sessions that serve the room of a change.
+    /// Tell the sessions that serve the room of a change: COMMIT, to those who know the word. Answers `CommitAcked` for each.
     PushUpdate(RoomUpdate),
+    /// Tell this one peer what it said it does not know: COMMIT.
+    Tell {
+        /// Who.
+        to: PeerId,
+        /// What.
+        update: RoomUpdate,
+    },
+    /// Ask these peers to agree to a change: PREPARE. Answers `Vote` for each.
+    Prepare(Proposal),
+    /// Tell these peers that a change they were asked about is not made: ROLLBACK.
+    Rollback(Rollback),
     /// Compare-and-swap in the store. Answers `Stored`.
     Commit(Change),
     /// Own this room. Answers `Claimed` or `NotClaimed`; a lease that ends answers `LeaseLost` for all. Until then the room's
@@ -173,6 +185,8 @@ pub struct RoomUpdate {
     pub reason: String,
     /// The trace it belongs to.
     pub trace_id: Option<TraceId>,
+    /// Every attempt of this epoch up to this number is over: what was agreed to under one is decided by this.
+    pub over: u64,
 }
 
 /// What a registry says of a room to others: `/voice/rooms/ID` (DESIGN 5.3).

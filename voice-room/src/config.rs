@@ -53,6 +53,8 @@ pub struct Rules {
     pub refresh: Duration,
     /// Live rooms this node takes. 10,000.
     pub quota: u32,
+    /// How long the participants of a sync have for their answers. Looked at with each tick. 2 s.
+    pub prepare_within: Duration,
 }
 
 impl Default for Rules {
@@ -74,6 +76,7 @@ impl Default for Rules {
             trip_on_contradiction_after: None,
             refresh: Duration::from_secs(60),
             quota: 10_000,
+            prepare_within: Duration::from_secs(2),
         }
     }
 }

@@ -20,6 +20,8 @@ mod restore;
 mod room;
 mod rooms;
 mod stored;
+mod sync;
+mod tell;
 mod trip;
 mod upkeep;
 pub mod view;
@@ -67,6 +69,10 @@ pub struct Core {
     custody: BTreeMap<RoomId, custody::Custody>,
     /// Questions to refresh that the store has not answered.
     refreshing: usize,
+    /// Rooms about whose next change others are asked, or which wait for that.
+    syncs: BTreeMap<RoomId, sync::Line>,
+    /// Rooms whose state is to be told to all who serve them, once it is certain.
+    announced: BTreeSet<RoomId>,
     /// Who joined and left, not yet told to the store.
     members: VecDeque<Member>,
     /// Whether the store is being told of members.
@@ -121,6 +127,8 @@ impl Core {
             ops: 0,
             custody: BTreeMap::new(),
             refreshing: 0,
+            syncs: BTreeMap::new(),
+            announced: BTreeSet::new(),
             members: VecDeque::new(),
             telling: false,
             commands: VecDeque::new(),
@@ -133,6 +141,7 @@ impl Core {
     /// Takes one input. Collect the commands with [`Core::commands`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.notice_gap(now);
+        let about = input.room().cloned();
         match input {
             Input::Request(request) => self.request(now, &request),
             Input::Client(fact) => self.client(now, &fact),
@@ -166,7 +175,22 @@ impl Core {
             Input::Heard(event, isolation) => self.heard(now, &event, isolation),
             Input::Isolations(all) => self.isolations_read(now, all),
             Input::Members(answer) => self.members_told(answer),
+            Input::Vote {
+                room,
+                peer,
+                attempt,
+                vote,
+            } => self.vote(now, &room, peer, attempt, vote),
+            Input::CommitAcked {
+                room,
+                peer,
+                epoch,
+                version,
+            } => self.commit_acked(now, &room, peer, epoch, version),
+            Input::PeerGone(peer) => self.peer_gone(now, &peer),
+            Input::Known { peer, rooms } => self.known(&peer, &rooms),
         }
+        self.settle(now, about.as_ref());
     }
 
     /// Judges every room. Call it every second, or more often; a gap longer than two heartbeats counts as ours (a
@@ -185,6 +209,9 @@ impl Core {
         self.record_acked(now);
         self.watch_hosts(now);
         self.judge(now);
+        self.time_syncs(now);
+        self.settle(now, None);
+        self.tell_announced(now);
         self.tell_members();
         if now.mono.since(self.last_sweep) >= self.rules.heartbeat {
             self.last_sweep = now.mono;

@@ -2,9 +2,10 @@
 
 use crate::{
     Binding, ClientId, Epoch, EventType, Flow, Incarnation, Mono, NodeName, OpId, PeerId, Port, RoomId,
-    SourceId, Ssrc, TraceId, Version, Wall,
+    SourceId, Ssrc, State, TraceId, Version, Wall,
     command::Meta,
     record::{Committed, Member, Refreshed, RoomRecord, Seen},
+    sync::{Attempt, Known},
     timeline::{Actor, Step},
 };
 use alloc::{string::String, vec::Vec};
@@ -83,6 +84,38 @@ pub enum Input {
     Isolations(Vec<crate::Isolation>),
     /// The store's answer to `Command::Members`; with `Err`, what was not told.
     Members(Result<(), (Vec<Member>, String)>),
+    /// A participant's answer to `Command::Prepare`; `Err` says why it does not agree.
+    Vote {
+        /// The room.
+        room: RoomId,
+        /// Who.
+        peer: PeerId,
+        /// To which attempt.
+        attempt: Attempt,
+        /// The answer.
+        vote: Result<(), String>,
+    },
+    /// A session took note of a COMMIT.
+    CommitAcked {
+        /// The room.
+        room: RoomId,
+        /// Who.
+        peer: PeerId,
+        /// Of which epoch.
+        epoch: Epoch,
+        /// Which version.
+        version: Version,
+    },
+    /// A peer's stream ended, also when a new one replaced it: it takes part in nothing that runs. It learns the end when it
+    /// says what it knows.
+    PeerGone(PeerId),
+    /// What a peer holds of rooms it serves. It is told what differs.
+    Known {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        rooms: Vec<Known>,
+    },
     /// A session took note of a STATE_EXPIRED.
     Acked {
         /// The room.
@@ -112,6 +145,31 @@ pub enum Input {
     Maintenance(Order, Option<ReplyId>),
     /// The kill switch was turned.
     KillSwitch(bool),
+}
+
+impl Input {
+    /// The one room it is about; `None`: several, or none.
+    pub(crate) fn room(&self) -> Option<&RoomId> {
+        match self {
+            Input::Request(Request { room, .. })
+            | Input::Client(ClientFact { room, .. })
+            | Input::Step(StepResult { room, .. })
+            | Input::Stored { room, .. }
+            | Input::Claimed { room, .. }
+            | Input::NotClaimed { room, .. }
+            | Input::OwnerGone {
+                meta: Meta { room, .. },
+                ..
+            }
+            | Input::Looked { room, .. }
+            | Input::Heard(crate::StateChangeEvent { room, .. }, _)
+            | Input::Vote { room, .. }
+            | Input::CommitAcked { room, .. }
+            | Input::Acked { room, .. }
+            | Input::FirstDrop { room, .. } => Some(room),
+            _ => None,
+        }
+    }
 }
 
 /// Maintenance for one room, or for every room.
@@ -146,6 +204,9 @@ pub struct Request {
     pub trace_id: Option<TraceId>,
     /// Who waits for the answer.
     pub reply: Option<ReplyId>,
+    /// Peers that serve the room, know the sync and are not the one who asks: each must agree before anything changes.
+    /// Beyond [`crate::sync::MAX_PARTICIPANTS`] they are only told.
+    pub participants: Vec<PeerId>,
 }
 
 impl Request {
@@ -160,6 +221,7 @@ impl Request {
             sequence: None,
             trace_id: None,
             reply: None,
+            participants: Vec::new(),
         }
     }
 }
@@ -231,6 +293,32 @@ impl Ask {
             Ask::Release { .. } => EventType::Release,
             Ask::OwnerLost { .. } => EventType::OwnerLost,
             Ask::Close { .. } => EventType::Close,
+        }
+    }
+
+    /// The state that others may refuse to bring the room into. `None`: nobody is asked, only told. What an operator does is
+    /// an order, OWNER_LOST a fact; and of a room that is to be created nobody holds a state yet.
+    pub fn to_be_agreed(&self) -> Option<State> {
+        match self {
+            Ask::StartLive { .. } | Ask::HostReturn { .. } => Some(State::Liveing),
+            Ask::HostDisconnect { .. } => Some(State::GraceClosing),
+            Ask::NoActiveUser | Ask::Close { .. } => Some(State::Destroyed),
+            Ask::Create | Ask::Block { .. } | Ask::Release { .. } | Ask::OwnerLost { .. } => None,
+        }
+    }
+
+    /// Why, in words.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Ask::Create => "created".into(),
+            Ask::StartLive { .. } => "host went live".into(),
+            Ask::HostDisconnect { reason } => reason.clone(),
+            Ask::HostReturn { .. } => "host came back".into(),
+            Ask::NoActiveUser => "nobody is left".into(),
+            Ask::Block { reason, .. } | Ask::Release { reason } | Ask::Close { reason, .. } => reason.clone(),
+            Ask::OwnerLost { .. } => {
+                "its owner is lost: lease ended, record stale, no session serves it".into()
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The rules of a room, and nothing else: state machine, guards, stuck detector, trip rule.
+//! The rules of a room, and nothing else: state machine, guards, stuck detector, trip rule, sync; and the tiers of what the
+//! agent depends on.
 //!
 //! Pure. Time comes in as an argument ([`Now`]), facts come in as [`Input`]s, decisions go out as [`Command`]s
 //! that are plain comparable values. Nothing here knows eBPF, a store, gRPC, tokio or a clock; `no_std` is the
@@ -18,6 +19,8 @@ pub mod number;
 pub mod record;
 pub mod reject;
 pub mod state;
+pub mod sync;
+pub mod tier;
 pub mod time;
 pub mod timeline;
 

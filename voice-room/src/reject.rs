@@ -1,7 +1,7 @@
 //! Why a request was refused, as a type.
 
-use crate::{ClientId, EventType, Incarnation, NodeName, RoomId, State, Version};
-use alloc::string::String;
+use crate::{ClientId, EventType, Incarnation, NodeName, PeerId, RoomId, State, Version};
+use alloc::{format, string::String, vec::Vec};
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,14 @@ pub enum Rejected {
     /// A bound was reached; nothing was taken.
     #[error("{0}")]
     Limit(String),
+    /// Participants of the sync did not agree; nothing changed.
+    #[error("{}", not_agreed(.refused, .silent))]
+    NotAgreed {
+        /// Who refused, and why.
+        refused: Vec<(PeerId, String)>,
+        /// Who did not answer in time.
+        silent: Vec<PeerId>,
+    },
     /// The store holds something else; what it holds was taken over.
     #[error("store conflict: {0}")]
     Conflict(String),
@@ -112,7 +120,15 @@ impl Rejected {
             Rejected::NotYourRoom { .. } => "not_your_room",
             Rejected::NotOwner { .. } => "not_owner",
             Rejected::Limit(_) => "limit",
+            Rejected::NotAgreed { .. } => "not_agreed",
             Rejected::Conflict(_) => "conflict",
         }
     }
+}
+
+fn not_agreed(refused: &[(PeerId, String)], silent: &[PeerId]) -> String {
+    let refused = refused.iter().map(|(peer, why)| format!("{peer} refused: {why}"));
+    let silent = silent.iter().map(|peer| format!("{peer} did not answer in time"));
+    let all: Vec<String> = refused.chain(silent).collect();
+    format!("not agreed: {}", all.join("; "))
 }

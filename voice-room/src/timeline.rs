@@ -1,9 +1,10 @@
 //! What is kept so that every decision can be explained afterwards.
 
 use crate::{
-    Incarnation, PeerId, Port, RoomId, SourceId, StateChangeEvent, Version, Wall, config::Mode, id::ClientId,
+    EventType, Incarnation, PeerId, Port, RoomId, SourceId, StateChangeEvent, Version, Wall, config::Mode,
+    id::ClientId, sync::Attempt,
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,31 @@ pub struct Entry {
     pub what: What,
 }
 
+/// How a change that others had to agree to came about, or did not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synced {
+    /// What was asked for.
+    pub event: EventType,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// The version it has, or would have had.
+    pub version: Version,
+    /// `Err`: why it was rolled back, or is not known to be done.
+    pub result: Result<(), String>,
+    /// Who agreed, and how long after being asked.
+    pub agreed: Vec<(PeerId, Duration)>,
+    /// Who refused, and why.
+    pub refused: Vec<(PeerId, String)>,
+    /// Who did not answer in time.
+    pub silent: Vec<PeerId>,
+    /// Whose stream ended meanwhile.
+    pub gone: Vec<PeerId>,
+    /// Who took note of the commit.
+    pub committed: Vec<PeerId>,
+    /// From asking to the store's answer, or to the end.
+    pub took: Duration,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -299,6 +325,8 @@ pub enum What {
         /// Who.
         actor: Actor,
     },
+    /// A change that others had to agree to: what they said.
+    Synced(Box<Synced>),
     /// The host changed or came back.
     Host {
         /// Who.

@@ -307,6 +307,7 @@ impl Ops {
             sequence: None,
             trace_id: None,
             reply: None,
+            participants: Vec::new(),
         };
         match tokio::time::timeout(ANSWER_WITHIN, self.handle.request(request)).await {
             Ok(Ok(answer)) => answer.map_err(|why| match why {

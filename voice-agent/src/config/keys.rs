@@ -171,6 +171,13 @@ pub(super) static KEYS: &[Key] = &[
         number(1..=1_000_000, |d, v| d.rules.quota = v),
     ),
     key(
+        "rooms.prepare_within",
+        "\"2s\"",
+        "How long the peers that serve a room have to agree to a change (PREPARE). Whoever is silent for longer has not\n\
+         agreed. Looked at once a second.",
+        time(100, MINUTE, |d, v| d.rules.prepare_within = v),
+    ),
+    key(
         "trip.mode",
         "\"enforce\"",
         "enforce: cut, push STATE_EXPIRED, isolate. shadow: count in the kernel what would be dropped, nothing else.\n\

@@ -11,6 +11,7 @@ use std::time::Duration;
 use voice_room::{
     Binding, Change, Command, Incarnation, Input, Mono, RoomId,
     input::{Intent, StepResult},
+    sync::Proposal,
     timeline::Step,
 };
 
@@ -110,6 +111,9 @@ impl Driver {
             }
             Command::PushRestored(update) => self.sessions.restored(&update),
             Command::PushUpdate(update) => self.sessions.update(&update),
+            Command::Prepare(proposal) => self.nobody_to_ask(proposal),
+            // Nobody was asked, and nobody said what it knows.
+            Command::Rollback(_) | Command::Tell { .. } => {}
             Command::Commit(change) => self.commit(change),
             Command::Claim { room, incarnation } => self.registry.claim(vec![(room, incarnation)]),
             Command::Cede { room } => self.registry.cede(room),
@@ -248,6 +252,23 @@ impl Driver {
         self.step(room, incarnation, Step::Arm, at, result);
     }
 
+    /// No session speaks of PREPARE yet: whoever is named has not agreed.
+    fn nobody_to_ask(&mut self, proposal: Proposal) {
+        for peer in proposal.to {
+            let (room, attempt) = (proposal.room.clone(), proposal.attempt);
+            let vote = Err("its session does not speak of PREPARE".into());
+            self.core.handle(
+                now(),
+                Input::Vote {
+                    room,
+                    peer,
+                    attempt,
+                    vote,
+                },
+            );
+        }
+    }
+
     fn refresh(&self, rooms: Vec<Refresh>) {
         let (store, registry) = (self.store.clone(), self.registry.clone());
         self.answer(async move {
@@ -330,9 +351,12 @@ fn by_urgency(commands: Vec<Command>) -> Sorted {
             Command::Bind { .. } | Command::Unbind { .. } | Command::Arm { .. } | Command::Disarm { .. } => {
                 sorted.kernel.push(command);
             }
-            Command::PushExpired(_) | Command::PushRestored(_) | Command::PushUpdate(_) => {
-                sorted.pushes.push(command);
-            }
+            Command::PushExpired(_)
+            | Command::PushRestored(_)
+            | Command::PushUpdate(_)
+            | Command::Tell { .. }
+            | Command::Prepare(_)
+            | Command::Rollback(_) => sorted.pushes.push(command),
             _ => sorted.rest.push(command),
         }
     }

@@ -294,6 +294,7 @@ fn update(name: &str, state: State) -> RoomUpdate {
         epoch: Epoch { era: 1, revision: 7 },
         reason: "said so".into(),
         trace_id: None,
+        over: 0,
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn room_event(
         actor: peer.actor(),
         trace_id: peer.trace.clone(),
         reply: None,
+        participants: Vec::new(),
         ask: ask(event, |token| credential(peer.role, token, tokens, &room, now))?,
         room,
     })

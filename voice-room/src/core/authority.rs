@@ -109,6 +109,7 @@ impl Core {
         }
         // A store that has another version says so when it is asked to refresh this one.
         room.kept = None;
+        self.announce(id);
         self.describe(id);
         self.send_front(now, id);
     }

@@ -98,6 +98,7 @@ impl Core {
                 sequence: None,
                 trace_id: None,
                 reply: None,
+                participants: Vec::new(),
             },
         );
     }

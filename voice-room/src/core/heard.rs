@@ -28,8 +28,8 @@ impl Core {
                 reason: event.reason.clone(),
                 isolated_until: isolation.until,
             }),
-            _ if event.event_type == EventType::Release => Command::PushRestored(told(event)),
-            _ => Command::PushUpdate(told(event)),
+            _ if event.event_type == EventType::Release => Command::PushRestored(told(event, 0)),
+            _ => Command::PushUpdate(told(event, 0)),
         });
     }
 

@@ -10,12 +10,15 @@ use crate::{
 use alloc::{format, string::String};
 
 /// Repeats of one request that may wait for the store at a time.
-const MAX_WAITING: usize = 256;
+pub(super) const MAX_WAITING: usize = 256;
 
 impl Core {
     pub(super) fn request(&mut self, now: Now, r: &Request) {
         if self.repeats(r) {
             return;
+        }
+        if self.waits_its_turn(r) {
+            return self.line_up(r);
         }
         match self.permits(now, r) {
             Ok(()) => self.apply(now, r),
@@ -37,6 +40,9 @@ impl Core {
     /// The same op_id again is answered with what it led to, not applied; if it is not stored yet, once it is.
     fn repeats(&mut self, r: &Request) -> bool {
         let Some(op) = &r.op_id else { return false };
+        if self.in_line_already(r, op) {
+            return true;
+        }
         let Some(room) = self.rooms.get_mut(&r.room) else {
             return false;
         };
@@ -44,8 +50,7 @@ impl Core {
             if pending.replies.len() < MAX_WAITING {
                 pending.replies.extend(r.reply);
             } else {
-                let many = format!("{MAX_WAITING} wait for the answer to this op_id, the most");
-                self.refuse(&r.room, r.reply, Rejected::Limit(many));
+                self.too_many_wait(r);
             }
             return true;
         }
@@ -59,12 +64,17 @@ impl Core {
         true
     }
 
-    fn apply(&mut self, now: Now, r: &Request) {
+    pub(super) fn too_many_wait(&mut self, r: &Request) {
+        let many = format!("{MAX_WAITING} wait for the answer to this op_id, the most");
+        self.refuse(&r.room, r.reply, Rejected::Limit(many));
+    }
+
+    pub(super) fn apply(&mut self, now: Now, r: &Request) {
         let mut cause = Cause {
             op_id: r.op_id.clone(),
             trace_id: r.trace_id.clone(),
             reply: r.reply,
-            ..Cause::by(r.actor.clone(), reason(&r.ask))
+            ..Cause::by(r.actor.clone(), r.ask.reason())
         };
         if r.ask == Ask::Create {
             self.begin(now, &r.room, EventType::Create, State::Created, &cause);
@@ -186,17 +196,5 @@ pub(super) fn accepted(r: &RoomRecord) -> Accepted {
         version: r.version,
         epoch: r.epoch,
         incarnation: r.incarnation,
-    }
-}
-
-fn reason(ask: &Ask) -> String {
-    match ask {
-        Ask::Create => "created".into(),
-        Ask::StartLive { .. } => "host went live".into(),
-        Ask::HostDisconnect { reason } => reason.clone(),
-        Ask::HostReturn { .. } => "host came back".into(),
-        Ask::NoActiveUser => "nobody is left".into(),
-        Ask::Block { reason, .. } | Ask::Release { reason } | Ask::Close { reason, .. } => reason.clone(),
-        Ask::OwnerLost { .. } => "its owner is lost: lease ended, record stale, no session serves it".into(),
     }
 }

@@ -1,7 +1,8 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
 use super::{
-    authority::Authority, few::Few, ports::Mark, request::accepted, view::StepState, witness::Witness,
+    authority::Authority, few::Few, ports::Mark, request::accepted, sync::Agreed, view::StepState,
+    witness::Witness,
 };
 use crate::{
     Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
@@ -96,6 +97,10 @@ pub(crate) struct Pending {
     pub(crate) retry_at: Option<Mono>,
     /// The store has it and has not answered yet.
     pub(crate) sent: bool,
+    /// It was sent and the answer was lost: whether it is done only the store knows.
+    pub(crate) doubtful: bool,
+    /// Those who agreed to it.
+    pub(crate) sync: Option<Box<Agreed>>,
 }
 
 impl Pending {
@@ -105,6 +110,8 @@ impl Pending {
             replies: Vec::new(),
             retry_at: None,
             sent: false,
+            doubtful: false,
+            sync: None,
         }
     }
 }

@@ -53,6 +53,7 @@ impl Core {
             }
             Err(problem) => {
                 front.retry_at = Some(now.mono + RETRY);
+                front.doubtful = true;
                 self.store_step(now, id, Err(problem));
             }
         }
@@ -86,7 +87,11 @@ impl Core {
                 self.store_step(now, id, Ok(stored_detail(event.version)));
             }
         } else {
-            self.out(Command::PushUpdate(told(event)));
+            let update = told(event, self.over(id, event.epoch));
+            self.out(Command::PushUpdate(update));
+        }
+        if let Some(agreed) = done.sync {
+            self.synced(now, id, *agreed, &done.change);
         }
         self.send_front(now, id);
         match self.rooms.get(id) {
@@ -247,6 +252,7 @@ impl Core {
             self.isolations.insert(id.clone(), isolated);
         }
         self.keep(id);
+        self.announce(id);
         self.sign(now, id);
     }
 
@@ -286,7 +292,7 @@ impl Core {
         self.counts.change(counted, Counts::of(Some(room)));
         let forgotten = refused.iter().any(|p| ends_trip(p.change.event.event_type));
         let lost_trip = refused.iter().any(|p| self.trip_is(id, &p.change.record.op_id));
-        self.refuse_pending(refused, reason);
+        self.refuse_pending(now, refused, reason);
         if lost_trip {
             self.store_step(now, id, Err(reason.to_string()));
         }
@@ -295,12 +301,18 @@ impl Core {
         }
     }
 
-    fn refuse_pending(&mut self, refused: Vec<Pending>, reason: &str) {
-        for to in refused.into_iter().flat_map(|p| p.replies) {
-            self.out(Command::Reply {
-                to,
-                result: Err(Rejected::Conflict(reason.to_string())),
-            });
+    fn refuse_pending(&mut self, now: Now, refused: Vec<Pending>, reason: &str) {
+        for mut pending in refused {
+            if let Some(agreed) = pending.sync.take() {
+                let doubtful = pending.doubtful || pending.sent;
+                self.sync_refused(now, *agreed, &pending.change, doubtful, reason);
+            }
+            for to in pending.replies {
+                self.out(Command::Reply {
+                    to,
+                    result: Err(Rejected::Conflict(reason.to_string())),
+                });
+            }
         }
     }
 
@@ -373,7 +385,8 @@ fn must_not_be_lost(event: EventType) -> bool {
     begins_life(event) || begins_trip(event) || ends_trip(event)
 }
 
-pub(super) fn told(event: &StateChangeEvent) -> crate::command::RoomUpdate {
+/// A change as it is told; `over` as in [`crate::command::RoomUpdate`], 0 for another owner's.
+pub(super) fn told(event: &StateChangeEvent, over: u64) -> crate::command::RoomUpdate {
     crate::command::RoomUpdate {
         room: event.room.clone(),
         incarnation: event.incarnation,
@@ -382,5 +395,6 @@ pub(super) fn told(event: &StateChangeEvent) -> crate::command::RoomUpdate {
         epoch: event.epoch,
         reason: event.reason.clone(),
         trace_id: event.trace_id.clone(),
+        over,
     }
 }

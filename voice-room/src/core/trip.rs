@@ -179,16 +179,20 @@ impl Core {
         }
     }
 
+    /// What a room is, as told under the epoch that it is held under.
     pub(super) fn update(&self, id: &RoomId, reason: &str) -> Option<RoomUpdate> {
-        let record = &self.rooms.get(id)?.record;
+        let room = self.rooms.get(id)?;
+        let record = &room.record;
+        let epoch = room.authority.epoch().unwrap_or(record.epoch);
         Some(RoomUpdate {
             room: id.clone(),
             incarnation: record.incarnation,
             state: record.state,
             version: record.version,
-            epoch: record.epoch,
+            epoch,
             reason: reason.to_string(),
             trace_id: None,
+            over: self.over(id, epoch),
         })
     }
 

@@ -198,6 +198,7 @@ impl Agent {
             sequence: None,
             trace_id: None,
             reply: Some(ReplyId(self.asked)),
+            participants: Vec::new(),
         };
         self.feed_away(Input::Request(request))
     }

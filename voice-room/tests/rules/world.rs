@@ -321,6 +321,7 @@ impl World {
             sequence: None,
             trace_id: None,
             reply: Some(ReplyId(self.replies)),
+            participants: Vec::new(),
         }
     }
 

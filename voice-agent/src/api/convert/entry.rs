@@ -2,12 +2,13 @@
 
 use super::{evidence, name, time};
 use crate::proto::admin::{
-    Acknowledged, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged, MarkShared,
-    PortShared, PortsChanged, Recovered, StepEnded, Transition, Trip, Warning, WouldTrip, entry,
+    Acknowledged, Agreed, Declined, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged,
+    MarkShared, PortShared, PortsChanged, Recovered, StepEnded, Synced, Transition, Trip, Warning, WouldTrip,
+    entry,
 };
 use crate::store::Position;
 use std::time::Duration;
-use voice_room::{StateChangeEvent, timeline, timeline::What};
+use voice_room::{PeerId, StateChangeEvent, timeline, timeline::What};
 
 /// One entry of a timeline.
 pub fn entry(e: &timeline::Entry) -> Entry {
@@ -88,6 +89,7 @@ fn what(w: &What) -> entry::What {
             reason: reason.clone(),
             actor: actor.to_string(),
         }),
+        What::Synced(s) => entry::What::Synced(synced(s)),
         What::Host { host } => entry::What::Host(HostChanged {
             host: host.to_string(),
         }),
@@ -106,6 +108,34 @@ fn transition(e: &StateChangeEvent) -> Transition {
         reason: e.reason.clone(),
         trace_id: e.trace_id.as_ref().map(ToString::to_string),
     }
+}
+
+fn synced(s: &timeline::Synced) -> Synced {
+    let names = |peers: &[PeerId]| peers.iter().map(ToString::to_string).collect();
+    let agreed = |(peer, after): &(PeerId, Duration)| Agreed {
+        peer: peer.to_string(),
+        after_us: micros(*after),
+    };
+    let declined = |(peer, why): &(PeerId, String)| Declined {
+        peer: peer.to_string(),
+        why: why.clone(),
+    };
+    Synced {
+        event: s.event.name().into(),
+        attempt: s.attempt.to_string(),
+        version: s.version.0,
+        failed: s.result.clone().err(),
+        agreed: s.agreed.iter().map(agreed).collect(),
+        refused: s.refused.iter().map(declined).collect(),
+        silent: names(&s.silent),
+        gone: names(&s.gone),
+        committed: names(&s.committed),
+        took_us: micros(s.took),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn step_ended(step: timeline::Step, result: &Result<String, String>) -> StepEnded {

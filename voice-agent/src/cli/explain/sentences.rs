@@ -3,7 +3,7 @@
 use super::evidence::evidence;
 use crate::{
     cli::{output::Tone, text},
-    proto::admin::{FirstDrop, Lifted, MaintenanceChanged, StepEnded, Transition, Trip, entry::What},
+    proto::admin::{FirstDrop, Lifted, MaintenanceChanged, StepEnded, Synced, Transition, Trip, entry::What},
 };
 
 /// What an entry says, most important first, and the tone of its first line.
@@ -64,8 +64,50 @@ pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
             (Some(Tone::Look), vec![shared, unbound])
         }
         What::Maintenance(m) => (Some(Tone::Look), maintenance(m)),
+        What::Synced(s) => synced(s),
         What::Host(h) => (None, vec![format!("The host is {}.", h.host)]),
     }
+}
+
+fn synced(s: &Synced) -> (Option<Tone>, Vec<String>) {
+    let ms = |us: u64| format!("{}.{} ms", us / 1_000, us % 1_000 / 100);
+    let (tone, first) = match &s.failed {
+        None => (
+            None,
+            format!(
+                "Sync {} of {}: committed in {}.",
+                s.attempt,
+                s.event,
+                ms(s.took_us)
+            ),
+        ),
+        Some(why) => {
+            let why = why.trim_end_matches('.');
+            (
+                Some(Tone::Look),
+                format!("Sync {} of {} failed: {why}.", s.attempt, s.event),
+            )
+        }
+    };
+    let agreed = s
+        .agreed
+        .iter()
+        .map(|a| format!("{} after {}", a.peer, ms(a.after_us)));
+    let refused = s.refused.iter().map(|d| format!("{} ({})", d.peer, d.why));
+    let mut said = vec![first];
+    for (what, who) in [
+        ("Agreed", agreed.collect()),
+        ("Refused", refused.collect()),
+        ("Silent", s.silent.clone()),
+        ("Its stream ended", s.gone.clone()),
+        ("Took note of the commit", s.committed.clone()),
+    ] {
+        let who: Vec<String> = who;
+        if !who.is_empty() {
+            said.push(format!("{what}: {}.", who.join(", ")));
+        }
+    }
+    (tone, said)
 }
 
 fn transition(t: &Transition) -> Vec<String> {

@@ -283,6 +283,7 @@ impl Rooms {
             sequence: None,
             trace_id: None,
             reply: None,
+            participants: Vec::new(),
         })
     }
 }

@@ -84,6 +84,7 @@ fn a_room_event_carries_all_that_was_said_to_the_core() {
             sequence: Some(9),
             trace_id: None,
             reply: None,
+            participants: Vec::new(),
         }
     );
 }

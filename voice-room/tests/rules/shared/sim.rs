@@ -216,6 +216,7 @@ impl Sim {
             sequence: None,
             trace_id: None,
             reply: Some(reply),
+            participants: Vec::new(),
         };
         self.feed(n, Input::Request(request));
     }

@@ -70,6 +70,7 @@ fn ask(room: &str, ask: Ask) -> Input {
         sequence: None,
         trace_id: None,
         reply: None,
+        participants: Vec::new(),
     })
 }
 

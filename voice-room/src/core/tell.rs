@@ -1,0 +1,79 @@
+//! What peers are told of a room besides its changes: those who come back say what they know, and a new owner says what is.
+//!
+//! Only what is certain is told: the room is held, nothing of it is on its way to the store, and the store has confirmed it
+//! under the present epoch. Until then it is announced: told to all who serve the room as soon as it is certain.
+
+use super::{Core, room::Room};
+use crate::{
+    Command, Now, PeerId, RoomId, State,
+    command::{Expired, RoomUpdate},
+    sync::Known,
+};
+
+impl Core {
+    /// A peer said what it knows: it is told of each room that differs, or of which it waits for an attempt's end.
+    pub(super) fn known(&mut self, peer: &PeerId, rooms: &[Known]) {
+        for known in rooms {
+            match self.is_certain(&known.room) {
+                Some(true) => self.tell_what_differs(peer, known),
+                Some(false) => self.announce(&known.room),
+                None => {}
+            }
+        }
+    }
+
+    fn tell_what_differs(&mut self, peer: &PeerId, known: &Known) {
+        let Some(update) = self.present(&known.room) else {
+            return;
+        };
+        let given = (known.epoch, known.incarnation, known.version);
+        let here = (update.epoch, update.incarnation, update.version);
+        if known.prepared || given != here {
+            let to = peer.clone();
+            self.out(Command::Tell { to, update });
+        }
+    }
+
+    fn present(&self, id: &RoomId) -> Option<RoomUpdate> {
+        self.update(id, "as it is")
+    }
+
+    /// Whether what is in memory is what is stored, now and under this epoch. `None`: that is not for this agent to say.
+    fn is_certain(&self, id: &RoomId) -> Option<bool> {
+        let room = self.rooms.get(id).filter(|r| r.authority.ceded_to().is_none())?;
+        let over = |r: &Room| r.state().is_none() && r.record.version.0 > 0;
+        let confirmed = room.authority.epoch().is_some() && (room.kept.is_some() || !self.shares());
+        Some(room.unstored.is_empty() && (confirmed || over(room)))
+    }
+
+    /// All who serve the room are told of its state, once that is certain.
+    pub(super) fn announce(&mut self, id: &RoomId) {
+        self.announced.insert(id.clone());
+    }
+
+    pub(super) fn tell_announced(&mut self, now: Now) {
+        for id in core::mem::take(&mut self.announced) {
+            match self.is_certain(&id) {
+                Some(true) => self.tell_all(now, &id),
+                Some(false) => drop(self.announced.insert(id)),
+                None => {}
+            }
+        }
+    }
+
+    fn tell_all(&mut self, now: Now, id: &RoomId) {
+        let Some(update) = self.present(id) else { return };
+        let isolation = self.isolation(id, now).map(|(isolation, _)| isolation);
+        self.out(match isolation.filter(|_| update.state == State::Expired) {
+            Some(isolation) => Command::PushExpired(Expired {
+                room: id.clone(),
+                incarnation: update.incarnation,
+                version: update.version,
+                epoch: update.epoch,
+                reason: isolation.reason,
+                isolated_until: isolation.until,
+            }),
+            None => Command::PushUpdate(update),
+        });
+    }
+}
