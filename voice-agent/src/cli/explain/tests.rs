@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::proto::admin::{
-    Acknowledged, Evidence, FirstDrop, Held, Lifted, MaintenanceChanged, PortShared, StepEnded, Time,
-    Transition, Trip, Witness, entry::What,
+    Acknowledged, Agreed, Declined, Evidence, FirstDrop, Held, Lifted, MaintenanceChanged, PortShared,
+    StepEnded, Synced, Time, Transition, Trip, Witness, entry::What,
 };
 
 fn at(clock: &str, what: What) -> Entry {
@@ -227,6 +227,37 @@ fn maintenance_is_told_with_its_end_who_and_why() {
             "                By operator uid=0: kernel upgrade.",
             "  03:16:31.500  Maintenance of this room is over.",
             "                By agent: its time is over.",
+        ]
+    );
+}
+
+#[test]
+fn a_sync_is_told_with_who_agreed_who_refused_and_who_was_silent() {
+    let sync = Synced {
+        event: "START_LIVE".into(),
+        attempt: "0.7/12".into(),
+        version: 2,
+        failed: Some("not agreed".into()),
+        agreed: vec![Agreed {
+            peer: "gw-1".into(),
+            after_us: 1_250,
+        }],
+        refused: vec![Declined {
+            peer: "sfu-1".into(),
+            why: "full".into(),
+        }],
+        silent: vec!["sig-1".into()],
+        ..Synced::default()
+    };
+    let story = told(vec![at("03:11:31.500", What::Synced(sync))]);
+    let lines: Vec<&str> = story.lines().skip(3).map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "03:11:31.500  Sync 0.7/12 of START_LIVE failed: not agreed.",
+            "Agreed: gw-1 after 1.2 ms.",
+            "Refused: sfu-1 (full).",
+            "Silent: sig-1.",
         ]
     );
 }
