@@ -15,6 +15,7 @@ const ORDER: &[&str] = &[
     "voice-room",
     "xtask",
     "voice-client",
+    "voice-history",
     "voice-agent",
     "voice-tests",
 ];
