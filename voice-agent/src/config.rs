@@ -106,6 +106,10 @@ pub struct SessionConfig {
     pub pong_within: Duration,
     /// `session.max_peers`, default 4096.
     pub max_peers: u32,
+    /// `session.admit_per_second`: streams that may begin, default 500; media servers apart.
+    pub admit_per_second: u32,
+    /// `session.admit_burst`: at once, default 500.
+    pub admit_burst: u32,
     /// `session.max_rooms`: rooms one peer may serve, default 16384.
     pub max_rooms: u32,
     /// `session.events_per_second`: of one peer, default 10000.

@@ -33,7 +33,7 @@ use crate::{
     store::{RoomStore, journal::JournalHandle},
     telemetry::audit::Audit,
 };
-use clock::now;
+pub(crate) use clock::now;
 use evidence::Evidence;
 use kill_switch::KillSwitch;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -61,6 +61,14 @@ impl Registry {
         }
     }
 
+    /// Tells others that an owned room is served less well, for a while.
+    pub fn degraded(&self, room: RoomId, reason: String) {
+        match self {
+            Registry::Local => {}
+            Registry::Etcd(etcd) => etcd.degraded(room, reason),
+        }
+    }
+
     /// Tells others of an owned room.
     pub fn describe(&self, meta: Meta) {
         match self {

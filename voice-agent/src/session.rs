@@ -5,7 +5,9 @@
 
 mod bucket;
 mod connections;
+mod gate;
 mod hub;
+mod index;
 mod ledger;
 mod open;
 mod outgoing;
@@ -20,6 +22,7 @@ pub use server::SessionError;
 pub use voice_client::{PROTOCOL_VERSION, Role};
 
 use crate::{config::SessionConfig, driver::Handle, tokens::Tokens};
+use gate::Gate;
 use hub::{Hub, Limits};
 use open::Open;
 use std::{
@@ -54,6 +57,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Streams open now, those without a Hello included.
     open: Open,
+    /// How many may begin in a time.
+    gate: Gate,
 }
 
 /// One connected peer, for people and programs.
@@ -67,6 +72,10 @@ pub struct PeerView {
     pub tag: String,
     /// Its load weight, if it told one.
     pub weight: Option<u32>,
+    /// Its software and version, as it says; may be empty.
+    pub software: String,
+    /// The protocol version that is spoken with it.
+    pub protocol: u32,
     /// Since when this stream is open.
     pub since: Wall,
     /// How many rooms it serves.
@@ -100,6 +109,7 @@ impl Sessions {
             hub: Mutex::default(),
             tasks: TaskTracker::new(),
             open: Open::default(),
+            gate: Gate::new(config.admit_per_second, config.admit_burst),
         }))
     }
 

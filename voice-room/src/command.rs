@@ -99,6 +99,13 @@ pub enum Command {
     },
     /// Tell the registry what became of an owned room.
     Describe(Meta),
+    /// Tell the registry, for a while, that a room that is held is served less well.
+    Degraded {
+        /// The room.
+        room: RoomId,
+        /// In words.
+        reason: String,
+    },
     /// Keep the records of these rooms from running out, and say what is stored instead. Answers `Refreshed`.
     Refresh(Vec<Refresh>),
     /// What is stored of a room, and how fresh that is. Answers `Looked`.

@@ -3,6 +3,7 @@
 //! `handle` and `tick` only dispatch; each subject has a file of its own.
 
 pub mod authority;
+pub mod broken;
 mod cap;
 mod change;
 mod clients;
@@ -151,6 +152,7 @@ impl Core {
             Input::Sockets(open) => self.sockets(now.mono, &open),
             Input::Step(result) => self.step(now, result),
             Input::Stored { room, op_id, result } => self.stored(now, &room, &op_id, result),
+            Input::StreamBroke(broken) => self.stream_broke(now, broken),
             Input::Acked { room, peer, version } => self.acked(&room, peer, version),
             Input::FirstDrop {
                 room,

@@ -116,6 +116,8 @@ pub enum Input {
         /// What.
         rooms: Vec<Known>,
     },
+    /// A peer's stream ended, whatever the reason, or was replaced by its next one.
+    StreamBroke(BrokenStream),
     /// A session took note of a STATE_EXPIRED.
     Acked {
         /// The room.
@@ -170,6 +172,19 @@ impl Input {
             _ => None,
         }
     }
+}
+
+/// What a stream that ended leaves behind. Long lists come in several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenStream {
+    /// Whose it was, and why it ended, for people.
+    pub why: String,
+    /// Members that only this stream told of.
+    pub members: Vec<(RoomId, ClientId)>,
+    /// Rooms it served; none if the peer's next stream replaced it.
+    pub rooms: Vec<RoomId>,
+    /// When it ended: members told of since are there.
+    pub at: Mono,
 }
 
 /// Maintenance for one room, or for every room.

@@ -101,6 +101,7 @@ fn view(room: &str, blocked: bool) -> RoomView {
         since: convert::now(),
         host: None,
         clients: 0,
+        degraded: None,
         source: None,
         flows: vec![],
         ssrcs: vec![],

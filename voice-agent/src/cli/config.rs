@@ -70,6 +70,8 @@ fn shown(c: &Config) -> Value {
             "ping_every": format_duration(c.session.ping_every).to_string(),
             "pong_within": format_duration(c.session.pong_within).to_string(),
             "max_peers": c.session.max_peers,
+            "admit_per_second": c.session.admit_per_second,
+            "admit_burst": c.session.admit_burst,
             "max_rooms": c.session.max_rooms,
             "events_per_second": c.session.events_per_second,
             "event_burst": c.session.event_burst,

@@ -34,6 +34,7 @@ fn list(answer: &TopologyResponse, out: Output, room: Option<&RoomId>) -> String
         "ROLE",
         "TAG",
         "WEIGHT",
+        "PROTOCOL",
         "CONNECTED",
         "ROOMS",
         "UNACKNOWLEDGED",
@@ -49,6 +50,7 @@ fn row(peer: &Peer, out: Output) -> Vec<Cell> {
         out.cell(None, &peer.role),
         out.cell(None, if peer.tag.is_empty() { "-" } else { &peer.tag }),
         out.cell(None, weight),
+        out.cell(None, peer.protocol_version),
         out.cell(None, text::duration(peer.connected_ms)),
         out.cell(None, text::count(peer.rooms.into())),
         out.cell(waiting, peer.unacknowledged),
@@ -65,6 +67,7 @@ mod tests {
             peer: "gw-1".into(),
             role: "gateway".into(),
             weight: Some(10),
+            protocol_version: 1,
             connected_ms: 95_000,
             rooms: 3,
             unacknowledged: 1,
@@ -73,8 +76,8 @@ mod tests {
         let peers = vec![gateway];
         assert_eq!(
             list(&TopologyResponse { peers }, Output::plain(), None),
-            "PEER  ROLE     TAG  WEIGHT  CONNECTED  ROOMS  UNACKNOWLEDGED\n\
-             gw-1  gateway  -    10      95 s       3      1\n"
+            "PEER  ROLE     TAG  WEIGHT  PROTOCOL  CONNECTED  ROOMS  UNACKNOWLEDGED\n\
+             gw-1  gateway  -    10      1         95 s       3      1\n"
         );
     }
 

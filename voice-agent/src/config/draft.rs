@@ -59,6 +59,8 @@ impl Draft {
                 ping_every: Duration::ZERO,
                 pong_within: Duration::ZERO,
                 max_peers: 0,
+                admit_per_second: 0,
+                admit_burst: 0,
                 max_rooms: 0,
                 events_per_second: 0,
                 event_burst: 0,

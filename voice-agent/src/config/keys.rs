@@ -331,6 +331,19 @@ pub(super) static KEYS: &[Key] = &[
         number(1..=65_535, |d, v| d.session.max_peers = v),
     ),
     key(
+        "session.admit_per_second",
+        "500",
+        "Streams that may begin, of gateways and signalling servers together, and as many of media servers. One more is told\n\
+         when to come again.",
+        number(1..=100_000, |d, v| d.session.admit_per_second = v),
+    ),
+    key(
+        "session.admit_burst",
+        "500",
+        "How many of them may begin at once after a time without.",
+        number(1..=100_000, |d, v| d.session.admit_burst = v),
+    ),
+    key(
         "session.max_rooms",
         "16384",
         "Rooms that one peer may serve at one time; what names one more is refused.",

@@ -118,6 +118,7 @@ impl Driver {
             Command::Claim { room, incarnation } => self.registry.claim(vec![(room, incarnation)]),
             Command::Cede { room } => self.registry.cede(room),
             Command::Describe(meta) => self.registry.describe(meta),
+            Command::Degraded { room, reason } => self.registry.degraded(room, reason),
             Command::Refresh(rooms) => self.refresh(rooms),
             Command::Look { room } => self.look(room),
             Command::Members(changes) => self.members(changes),

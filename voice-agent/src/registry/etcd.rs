@@ -72,6 +72,11 @@ impl Handle {
         self.desk.cede(room);
     }
 
+    /// Tells others for a while that an owned room is served less well.
+    pub fn degraded(&self, room: RoomId, reason: String) {
+        self.desk.degraded(room, reason);
+    }
+
     /// Tells others of an owned room.
     pub fn describe(&self, meta: Meta) {
         self.desk.describe(meta);

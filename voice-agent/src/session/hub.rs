@@ -1,10 +1,11 @@
 //! The topology: which peers are connected, which rooms each serves, and what is pushed to whom. No I/O: pushing means
-//! queueing, so every method is quick.
+//! queueing, so every method is quick. A peer's own rooms are in `served`, the peers of a room in `index`.
 
 use crate::{
     proto::v1::{Welcome, agent_message::Message},
     session::{
         PeerView, Role,
+        index::Index,
         ledger::Ledger,
         outgoing::{NotTaken, Outgoing, Shared},
         peer::PeerInfo,
@@ -25,6 +26,7 @@ use voice_room::{
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     peers: BTreeMap<PeerId, Peer>,
+    index: Index,
     ledger: Ledger,
     streams: u64,
 }
@@ -46,16 +48,39 @@ pub(super) struct StreamId(u64);
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) info: PeerInfo,
+    /// What it said of its software, for people.
+    pub(super) software: String,
+    /// The protocol that is spoken with it.
+    pub(super) protocol: u32,
     pub(super) outgoing: Outgoing,
     /// Ends the stream's task once the stream is cut off or replaced.
     pub(super) cut: CancellationToken,
     pub(super) welcome: Welcome,
 }
 
+/// A peer that is in the topology now.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) stream: StreamId,
+    /// What the stream that this one replaced leaves behind.
+    pub(super) replaced: Option<Left>,
+}
+
+/// What a stream that ended leaves behind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// The rooms it served.
+    pub(super) rooms: Vec<RoomId>,
+    /// Clients that it told of, and that are in their rooms through no other peer.
+    pub(super) members: Vec<(RoomId, ClientId)>,
+}
+
 #[derive(Debug)]
 struct Peer {
     role: Role,
     tag: String,
+    software: String,
+    protocol: u32,
     weight: Option<u32>,
     stream: StreamId,
     since: Wall,
@@ -82,7 +107,7 @@ impl Peer {
 impl Hub {
     /// Takes a peer in, says Welcome, and then what it has not acknowledged yet. An older stream of the same peer id is
     /// ended. `None`: so many others are connected.
-    pub(super) fn join(&mut self, new: Newcomer, limits: Limits, now: Wall) -> Option<StreamId> {
+    pub(super) fn join(&mut self, new: Newcomer, limits: Limits, now: Wall) -> Option<Joined> {
         let known = self.peers.contains_key(&new.info.id);
         if !known && self.peers.len() >= limits.peers {
             Counter::SessionTooManyPeers.count();
@@ -90,14 +115,19 @@ impl Hub {
         }
         self.streams += 1;
         let stream = StreamId(self.streams);
+        let old = self.peers.remove(&new.info.id);
+        let replaced = old.map(|old| self.replace(&new.info.id, old));
         let mut served = Served::new(limits.rooms);
         for room in &new.info.rooms {
             served.add(room.clone(), Because::Named);
+            self.index.add(room, &new.info.id);
         }
         let due = self.ledger.due(&new.info, now);
         let peer = Peer {
             role: new.info.role,
             tag: new.info.tag,
+            software: new.software,
+            protocol: new.protocol,
             weight: new.info.weight,
             stream,
             since: now,
@@ -109,22 +139,38 @@ impl Hub {
         for expired in due {
             peer.push(Message::StateExpired(wire::expired(&expired, now)));
         }
-        if let Some(old) = self.peers.insert(new.info.id, peer) {
-            Counter::SessionReplaced.count();
-            let said = "a new stream of the same peer-id replaces this one";
-            old.outgoing.end(said, Some(tonic::Status::aborted(said)));
-            old.cut.cancel();
-        }
-        Some(stream)
+        self.peers.insert(new.info.id, peer);
+        Some(Joined { stream, replaced })
     }
 
-    /// The stream ended. True: it was the peer's present one, so the peer is gone.
-    pub(super) fn leave(&mut self, id: &PeerId, stream: StreamId) -> bool {
-        let present = self.peer(id, stream).is_some();
-        if present {
-            self.peers.remove(id);
+    fn replace(&mut self, id: &PeerId, old: Peer) -> Left {
+        Counter::SessionReplaced.count();
+        let said = "a new stream of the same peer-id replaces this one";
+        old.outgoing.end(said, Some(tonic::Status::aborted(said)));
+        old.cut.cancel();
+        self.leave_behind(id, old.served)
+    }
+
+    /// The stream ended. `None`: it was replaced before; else the peer is gone, and this is what it leaves behind.
+    pub(super) fn leave(&mut self, id: &PeerId, stream: StreamId) -> Option<Left> {
+        self.peer(id, stream)?;
+        let peer = self.peers.remove(id)?;
+        Some(self.leave_behind(id, peer.served))
+    }
+
+    fn leave_behind(&mut self, id: &PeerId, served: Served) -> Left {
+        let mut left = Left::default();
+        for (room, clients) in served.into_rooms() {
+            self.index.remove(&room, id);
+            for client in clients {
+                let mut others = self.index.peers(&room).filter_map(|id| self.peers.get(id));
+                if !others.any(|peer| peer.served.has(&room, &client)) {
+                    left.members.push((room.clone(), client));
+                }
+            }
+            left.rooms.push(room);
         }
-        present
+        left
     }
 
     /// Whether this peer may serve one room more.
@@ -141,8 +187,10 @@ impl Hub {
 
     /// A peer serves a room from now on. It is told what it missed.
     pub(super) fn serves(&mut self, id: &PeerId, stream: StreamId, room: &RoomId, because: Because) {
-        if let Some(peer) = self.peer(id, stream) {
-            peer.served.add(room.clone(), because);
+        if let Some(peer) = self.peer(id, stream)
+            && peer.served.add(room.clone(), because)
+        {
+            self.index.add(room, id);
         }
         self.catch_up(id, stream, room);
     }
@@ -160,8 +208,10 @@ impl Hub {
 
     /// A client left the room at this peer.
     pub(super) fn left(&mut self, id: &PeerId, stream: StreamId, room: &RoomId, client: &ClientId) {
-        if let Some(peer) = self.peer(id, stream) {
-            peer.served.leave(room, client);
+        if let Some(peer) = self.peer(id, stream)
+            && peer.served.leave(room, client)
+        {
+            self.index.remove(room, id);
         }
     }
 
@@ -172,8 +222,19 @@ impl Hub {
         stream: StreamId,
         rooms: impl ExactSizeIterator<Item = &'r RoomId> + Clone,
     ) -> Result<(), String> {
-        self.peer(id, stream)
-            .map_or(Ok(()), |peer| peer.served.list(rooms, Instant::now()))
+        let now = Instant::now();
+        let Some(peer) = self.peer(id, stream) else {
+            return Ok(());
+        };
+        let gone = peer.served.purge(now);
+        let listed = peer.served.list(rooms, now);
+        for room in &gone {
+            self.index.remove(room, id);
+        }
+        for room in &listed? {
+            self.index.add(room, id);
+        }
+        Ok(())
     }
 
     /// Pushes STATE_EXPIRED and keeps it.
@@ -248,6 +309,8 @@ impl Hub {
             role: peer.role,
             tag: peer.tag.clone(),
             weight: peer.weight,
+            software: peer.software.clone(),
+            protocol: peer.protocol,
             since: peer.since,
             rooms: peer.served.len(),
             pending: pending.get(id).copied().unwrap_or_default(),
@@ -260,28 +323,36 @@ impl Hub {
             .collect()
     }
 
+    /// Peers, and rooms that one of them serves.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.peers.len(), self.index.len())
+    }
+
     fn peer(&mut self, id: &PeerId, stream: StreamId) -> Option<&mut Peer> {
         self.peers.get_mut(id).filter(|peer| peer.stream == stream)
     }
 
     fn nobody_lets_clients_into(&self, room: &RoomId) -> bool {
-        !self
-            .peers
-            .values()
-            .any(|peer| peer.role.lets_clients_in() && peer.served.contains(room))
+        let mut serve = self.index.peers(room).filter_map(|id| self.peers.get(id));
+        !serve.any(|peer| peer.role.lets_clients_in())
     }
 
     fn targets(&self, room: &RoomId, everyone: bool) -> Vec<(&PeerId, &Peer)> {
-        self.peers
-            .iter()
-            .filter(|(_, peer)| peer.served.contains(room) || (everyone && peer.role.lets_clients_in()))
-            .collect()
+        if everyone {
+            let told = |peer: &Peer| peer.role.lets_clients_in() || peer.served.contains(room);
+            return self.peers.iter().filter(|(_, peer)| told(peer)).collect();
+        }
+        let serve = self.index.peers(room);
+        serve.filter_map(|id| self.peers.get_key_value(id)).collect()
     }
 
     fn forget_if_over(&mut self, update: &RoomUpdate) {
         if update.state == State::Destroyed {
-            for peer in self.peers.values_mut() {
-                peer.served.forget(&update.room);
+            for id in self.index.take(&update.room) {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.served.forget(&update.room);
+                }
             }
         }
     }

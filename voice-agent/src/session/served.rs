@@ -76,37 +76,48 @@ impl Served {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, room: RoomId, because: Because) {
+    /// True: the room was not served before.
+    pub(super) fn add(&mut self, room: RoomId, because: Because) -> bool {
         let why = self.rooms.entry(room).or_default();
+        let new = !why.holds();
         match because {
             Because::Named => why.named = true,
             Because::Client(client) => self.clients += usize::from(why.clients.insert(client)),
         }
+        new
     }
 
-    /// A client left; the last one takes the room along unless it is served for another reason too.
-    pub(super) fn leave(&mut self, room: &RoomId, client: &ClientId) {
+    /// Whether this client is in the room at this peer.
+    pub(super) fn has(&self, room: &RoomId, client: &ClientId) -> bool {
+        self.rooms
+            .get(room)
+            .is_some_and(|why| why.clients.contains(client))
+    }
+
+    /// Every room, with the clients that are in it.
+    pub(super) fn into_rooms(self) -> impl Iterator<Item = (RoomId, HashSet<ClientId>)> {
+        self.rooms.into_iter().map(|(room, why)| (room, why.clients))
+    }
+
+    /// A client left; the last one takes the room along (`true`) unless it is served for another reason too.
+    pub(super) fn leave(&mut self, room: &RoomId, client: &ClientId) -> bool {
         let Some(why) = self.rooms.get_mut(room) else {
-            return;
+            return false;
         };
         self.clients -= usize::from(why.clients.remove(client));
-        if !why.holds() {
+        let over = !why.holds();
+        if over {
             self.rooms.remove(room);
         }
+        over
     }
 
-    /// A media server listed these rooms.
+    /// A media server listed these rooms. Those that were not served before.
     pub(super) fn list<'r>(
         &mut self,
         rooms: impl ExactSizeIterator<Item = &'r RoomId> + Clone,
         now: Instant,
-    ) -> Result<(), String> {
-        self.rooms.retain(|_, why| {
-            why.listed = why
-                .listed
-                .filter(|at| now.saturating_duration_since(*at) < LISTED_FOR);
-            why.holds()
-        });
+    ) -> Result<Vec<RoomId>, String> {
         let new = rooms.clone().filter(|room| !self.contains(room)).count();
         if self.rooms.len() + new > self.max_rooms {
             return Err(format!(
@@ -115,10 +126,33 @@ impl Served {
                 self.max_rooms
             ));
         }
+        let mut listed = Vec::with_capacity(new);
         for room in rooms {
-            self.rooms.entry(room.clone()).or_default().listed = Some(now);
+            if let Some(why) = self.rooms.get_mut(room) {
+                why.listed = Some(now);
+            } else {
+                listed.push(room.clone());
+                let why = self.rooms.entry(room.clone()).or_default();
+                why.listed = Some(now);
+            }
         }
-        Ok(())
+        Ok(listed)
+    }
+
+    /// Forgets rooms that were listed too long ago and are served for no other reason. Which.
+    pub(super) fn purge(&mut self, now: Instant) -> Vec<RoomId> {
+        let mut gone = Vec::new();
+        self.rooms.retain(|room, why| {
+            why.listed = why
+                .listed
+                .filter(|at| now.saturating_duration_since(*at) < LISTED_FOR);
+            let stays = why.holds();
+            if !stays {
+                gone.push(room.clone());
+            }
+            stays
+        });
+        gone
     }
 
     /// The room is over.
@@ -173,9 +207,9 @@ mod tests {
         let mut served = Served::new(MAX_ROOMS);
         let t = Instant::now();
         served.list([room("r")].iter(), t).unwrap();
-        served.list([].iter(), t + LISTED_FOR / 2).unwrap();
+        assert_eq!(served.purge(t + LISTED_FOR / 2), []);
         assert!(served.contains(&room("r")));
-        served.list([].iter(), t + LISTED_FOR).unwrap();
+        assert_eq!(served.purge(t + LISTED_FOR), [room("r")]);
         assert!(!served.contains(&room("r")));
     }
 

@@ -1,21 +1,23 @@
-//! One peer's stream from Hello to the end: its task, its loop and the cleanup that always runs. What the messages mean
-//! is in `talk`.
+//! One peer's stream from Hello to the end: its task and its loop. What the messages mean is in `talk`, what always runs at
+//! the end in `cleanup`, who is not let in at all in `refuse`.
 
+mod cleanup;
+pub(super) mod refuse;
 mod talk;
 
 use crate::{
     driver::{Handle, handle::Stopped},
     proto::v1::{PeerMessage, Welcome, peer_message::Message},
     session::{
-        PROTOCOL_VERSION, Role, Sessions,
-        hub::{Newcomer, StreamId},
-        open::{NoPlace, Place},
-        outgoing::{self, Drain, Outgoing},
+        PROTOCOL_VERSION, Sessions,
+        hub::{Joined, Left, Newcomer},
+        outgoing::{self, Drain},
         peer::PeerInfo,
         translate, wall_now, wire,
     },
     telemetry::Counter,
 };
+use cleanup::Cleanup;
 use std::time::Duration;
 use talk::Talk;
 use tokio::time::timeout;
@@ -38,16 +40,7 @@ pub(super) async fn open<S>(
 where
     S: Stream<Item = Result<PeerMessage, Status>> + Send + Unpin + 'static,
 {
-    // Twice `max_peers`, so that every peer may reconnect while its old stream is not known to be dead.
-    let most = sessions.0.limits.peers.saturating_mul(2);
-    let place = match sessions.0.open.take(&info.id, most) {
-        Ok(place) => place,
-        Err(NoPlace::All) => {
-            Counter::SessionTooManyPeers.count();
-            return Err(no_room_for(&sessions, &handle, info.role).await);
-        }
-        Err(NoPlace::OfThisPeer) => return Err(too_many_streams(&handle, info).await),
-    };
+    let place = refuse::place(&sessions, &handle, &info).await?;
     let (outgoing, drain) = outgoing::queue();
     let tasks = sessions.0.tasks.clone();
     let mut cleanup = Cleanup {
@@ -85,19 +78,25 @@ where
     S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
 {
     let sessions = cleanup.sessions.clone();
-    hello(&mut inbound).await?;
+    let software = hello(&mut inbound).await?;
     let welcome = welcome(&sessions, &cleanup.handle).await?;
     let newcomer = Newcomer {
         info: cleanup.info.clone(),
+        software,
+        protocol: PROTOCOL_VERSION,
         outgoing: cleanup.outgoing.clone(),
         cut,
         welcome,
     };
     let joined = sessions.hub().join(newcomer, sessions.0.limits, wall_now());
-    let Some(stream) = joined else {
-        return Err(no_room_for(&sessions, &cleanup.handle, cleanup.info.role).await);
+    let Some(Joined { stream, replaced }) = joined else {
+        return Err(refuse::no_room_for(&sessions, &cleanup.handle, cleanup.info.role).await);
     };
     cleanup.stream = Some(stream);
+    // Before anything that this stream says: members it tells of anew stay.
+    for input in of_replaced(replaced, &cleanup.info) {
+        cleanup.handle.fact(input).await.map_err(stopping)?;
+    }
     tracing::info!(peer = %cleanup.info.id, role = %cleanup.info.role, "peer connected");
     Talk::new(
         &sessions,
@@ -110,8 +109,19 @@ where
     .await
 }
 
-/// The first message must be a Hello of our protocol.
-async fn hello<S>(inbound: &mut S) -> Result<(), Status>
+/// The rooms are served on by this stream, or will be said to be.
+fn of_replaced(left: Option<Left>, info: &PeerInfo) -> Vec<Input> {
+    let Some(left) = left else { return Vec::new() };
+    let why = format!("a new stream of {} {} replaced the old one", info.role, info.id);
+    let left = Left {
+        rooms: Vec::new(),
+        ..left
+    };
+    cleanup::left_behind(&left, &why)
+}
+
+/// The first message must be a Hello of our protocol. What it says of the peer's software.
+async fn hello<S>(inbound: &mut S) -> Result<String, Status>
 where
     S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
 {
@@ -139,7 +149,10 @@ where
             hello.protocol_version
         ))));
     }
-    translate::hello(&hello).map_err(|refusal| malformed(Status::invalid_argument(refusal.message)))
+    translate::hello(&hello).map_err(|refusal| malformed(Status::invalid_argument(refusal.message)))?;
+    Ok(format!("{} {}", hello.software, hello.software_version)
+        .trim()
+        .to_owned())
 }
 
 async fn welcome(sessions: &Sessions, handle: &Handle) -> Result<Welcome, Status> {
@@ -153,29 +166,6 @@ async fn welcome(sessions: &Sessions, handle: &Handle) -> Result<Welcome, Status
         ping_every_ms: millis(sessions.0.ping_every),
         pong_within_ms: millis(sessions.0.pong_within),
     })
-}
-
-/// Refuses a stream for want of room. A media server's absence is then ours, so no room may be judged for it.
-async fn no_room_for(sessions: &Sessions, handle: &Handle, role: Role) -> Status {
-    if role == Role::Media && handle.fact(Input::MediaRefused).await.is_err() {
-        return stopping(Stopped);
-    }
-    Status::resource_exhausted(format!(
-        "session.max_peers ({}) peers are connected already; raise it or use another agent",
-        sessions.0.limits.peers
-    ))
-}
-
-/// Refuses a stream because its peer has too many. It lives, and its rooms are not judged for what it cannot say.
-async fn too_many_streams(handle: &Handle, info: PeerInfo) -> Status {
-    Counter::SessionTooManyStreams.count();
-    if info.role == Role::Media && handle.fact(Input::HeartbeatRefused(info.source)).await.is_err() {
-        return stopping(Stopped);
-    }
-    Status::resource_exhausted(format!(
-        "too many streams of peer-id {} are open: one is enough; close the others, or give each process its own peer-id",
-        info.id
-    ))
 }
 
 pub(super) fn stopping(stopped: Stopped) -> Status {
@@ -193,55 +183,4 @@ fn count_unreadable(status: &Status) -> bool {
 
 pub(super) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Leaves nothing behind, whatever way the task ends: by return, by panic, by being dropped.
-struct Cleanup {
-    sessions: Sessions,
-    handle: Handle,
-    info: PeerInfo,
-    outgoing: Outgoing,
-    /// Set once the peer joined the topology.
-    stream: Option<StreamId>,
-    end: Result<(), Status>,
-    _place: Place,
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        let end = std::mem::replace(&mut self.end, Ok(()));
-        let reason = match &end {
-            Ok(()) => "the peer closed its side".to_owned(),
-            Err(status) => status.message().to_owned(),
-        };
-        self.outgoing.end(&reason, end.err());
-        let Some(stream) = self.stream else { return };
-        let gone = self.sessions.hub().leave(&self.info.id, stream);
-        tracing::info!(peer = %self.info.id, role = %self.info.role, replaced = !gone, reason, "stream ended");
-        if gone && self.info.role == Role::Media {
-            self.tell_source_lost();
-        }
-    }
-}
-
-impl Cleanup {
-    fn ended(&mut self, end: Result<(), Status>) {
-        self.end = end;
-    }
-
-    /// The driver's queue may be full, and a drop cannot wait: a task of its own tells. It ends with the driver.
-    fn tell_source_lost(&self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return; // No runtime: the agent is going down, and the driver with it.
-        };
-        let (handle, source) = (self.handle.clone(), self.info.source.clone());
-        self.sessions.0.tasks.spawn_on(
-            async move {
-                if handle.fact(Input::SourceLost(source)).await.is_err() {
-                    tracing::debug!("a media peer's end was not told: {Stopped}");
-                }
-            },
-            &runtime,
-        );
-    }
 }

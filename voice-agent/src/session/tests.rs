@@ -2,10 +2,12 @@
 //! a paused clock (`quiet`).
 
 mod admission;
+mod broken;
 mod flood;
 mod limits;
 mod pushes;
 mod quiet;
+mod storm;
 mod streams;
 mod tokens;
 
@@ -59,6 +61,8 @@ fn config(max_peers: u32) -> SessionConfig {
         ping_every: Duration::from_secs(30),
         pong_within: Duration::from_secs(15),
         max_peers,
+        admit_per_second: 100_000,
+        admit_burst: 100_000,
         max_rooms: 16_384,
         events_per_second: 10_000,
         event_burst: 20_000,

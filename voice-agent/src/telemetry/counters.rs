@@ -76,6 +76,7 @@ counters! {
     SessionNotAllowed, "session_not_allowed", "Messages that the role of their peer does not allow.";
     SessionRefused, "session_refused", "Requests of peers that were refused by the rules of a room or by a limit.";
     SessionTooManyPeers, "session_too_many_peers", "Streams refused because session.max_peers peers were connected.";
+    SessionTooManyAtOnce, "session_too_many_at_once", "Streams refused because more began than session.admit_per_second; each was told when to come again.";
     SessionTooManyStreams, "session_too_many_streams", "Streams refused because 16 of their peer id were open.";
     SessionTooFast, "session_too_fast", "Messages refused because their peer sent more than session.events_per_second.";
     SessionTooManyConnections, "session_too_many_connections", "TCP connections to the session service closed because too many were open.";

@@ -1,8 +1,8 @@
 //! One room in memory: its record and the facts the rules are judged on.
 
 use super::{
-    authority::Authority, few::Few, ports::Mark, request::accepted, sync::Agreed, view::StepState,
-    witness::Witness,
+    authority::Authority, broken::Degraded, few::Few, ports::Mark, request::accepted, sync::Agreed,
+    view::StepState, witness::Witness,
 };
 use crate::{
     Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
@@ -40,6 +40,8 @@ pub(crate) struct Room {
     /// What its source listed last. `record.ports` also holds ports it once had and nobody took since.
     pub(crate) listed: Few<Mark>,
     pub(crate) clients: BTreeMap<ClientId, Mono>,
+    /// Nearly always none, and a node has many rooms.
+    pub(crate) degraded: Option<Box<Degraded>>,
     pub(crate) host_seen: Option<Mono>,
     pub(crate) last_signal: Option<Mono>,
     pub(crate) witness: Witness,
@@ -137,6 +139,7 @@ impl Room {
             bound: false,
             listed: Few::default(),
             clients: BTreeMap::new(),
+            degraded: None,
             host_seen: None,
             last_signal: None,
             witness: Witness::default(),

@@ -256,9 +256,13 @@ impl Core {
 
     pub(super) fn members_told(&mut self, answer: Result<(), (Vec<Member>, String)>) {
         self.telling = false;
-        if let Err((members, _)) = answer {
-            for member in members.into_iter().rev() {
-                self.members.push_front(member);
+        match answer {
+            Ok(()) => self.tell_members(),
+            // Tried again at the next tick.
+            Err((members, _)) => {
+                for member in members.into_iter().rev() {
+                    self.members.push_front(member);
+                }
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct RoomView {
     pub host: Option<ClientId>,
     /// Clients whose signalling is alive.
     pub clients: u32,
+    /// Why its status is `degraded`, for a while.
+    pub degraded: Option<String>,
     /// Who serves its media.
     pub source: Option<SourceId>,
     /// Its media ports.
@@ -121,6 +123,7 @@ impl Core {
             since: record.since,
             host: record.host.clone(),
             clients: u32::try_from(room.clients.len()).unwrap_or(u32::MAX),
+            degraded: room.degraded(now.mono).map(Into::into),
             source: room.record.source.clone(),
             ports: record.ports.clone(),
             flows: binding.flows,

@@ -6,6 +6,7 @@
 )]
 
 mod bounds;
+mod broken;
 mod lives;
 mod maintenance;
 mod model;

@@ -126,6 +126,7 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
         Command::Describe(_) => "describe",
         Command::Refresh(_) => "refresh",
         Command::Look { .. } => "look",
+        Command::Degraded { .. } => "degraded",
         Command::Members(_) => "members",
         Command::Keep(_) => "keep",
         Command::ForgetRoom { .. } => "forget room",

@@ -11,6 +11,8 @@ pub fn peer(p: &PeerView, now: Wall) -> Peer {
         role: p.role.name().into(),
         tag: p.tag.clone(),
         weight: p.weight,
+        software: p.software.clone(),
+        protocol_version: p.protocol,
         since: Some(time(p.since)),
         connected_ms: millis(now.since(p.since)),
         rooms: u32::try_from(p.rooms).unwrap_or(u32::MAX),

@@ -20,6 +20,7 @@ pub fn room(v: &RoomView, now: Wall) -> Room {
         incarnation: v.incarnation.0,
         host: v.host.as_ref().map(ToString::to_string),
         clients: v.clients,
+        degraded: v.degraded.clone(),
         source: v.source.as_ref().map(ToString::to_string),
         ports: v.ports.iter().map(|p| p.0.into()).collect(),
         flows: v.flows.iter().map(ToString::to_string).collect(),

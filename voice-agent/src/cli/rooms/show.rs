@@ -26,6 +26,9 @@ pub(super) fn show(room: &Room, out: Output) -> String {
         "state",
         &format!("{state} for {age}, since {}", text::moment(room.since.as_ref())),
     );
+    if let Some(why) = &room.degraded {
+        lines.add("status", &out.tone(Tone::Look, &format!("degraded: {why}")));
+    }
     let (version, epoch, life) = (room.version, &room.epoch, room.incarnation);
     lines.add(
         "record",

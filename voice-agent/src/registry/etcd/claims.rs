@@ -2,7 +2,7 @@
 //! argument.
 
 use super::{
-    records::{self, Owner, Room},
+    records::{self, Owner, Room, Status},
     txn::{Done, OPERATIONS, Part},
     view::{At, View},
 };
@@ -35,6 +35,8 @@ pub(super) struct Claims {
     asked: BTreeSet<RoomId>,
     /// Those that are held and of which there is something new to tell.
     untold: BTreeSet<RoomId>,
+    /// Those that are held and served less well, with why, until it is told.
+    degraded: BTreeMap<RoomId, String>,
     /// Those given up whose keys are still there, with the revision of our claim.
     ceded: BTreeMap<RoomId, i64>,
 }
@@ -78,6 +80,7 @@ impl Claims {
             rooms: BTreeMap::new(),
             asked: BTreeSet::new(),
             untold: BTreeSet::new(),
+            degraded: BTreeMap::new(),
             ceded: BTreeMap::new(),
         }
     }
@@ -131,6 +134,7 @@ impl Claims {
     pub(super) fn cede(&mut self, room: &RoomId) {
         self.asked.remove(room);
         self.untold.remove(room);
+        self.degraded.remove(room);
         let claim = self.rooms.remove(room);
         if let Some(held) = claim.and_then(|claim| claim.held) {
             self.ceded.insert(room.clone(), held);
@@ -148,6 +152,13 @@ impl Claims {
         claim.meta = Some(meta);
     }
 
+    /// A held room is served less well. Of one that is not, nobody is told: it may be another's.
+    pub(super) fn degraded(&mut self, room: RoomId, reason: String) {
+        if self.rooms.get(&room).is_some_and(|claim| claim.held.is_some()) {
+            self.degraded.insert(room, reason);
+        }
+    }
+
     /// This agent is custodian of the room.
     pub(super) fn hold(&mut self, meta: Meta, revision: i64, now: Mono) {
         let mut claim = Claim::new(meta.incarnation, now);
@@ -161,6 +172,7 @@ impl Claims {
     /// The lease is over: nothing is held, and the core asks anew for what it wants.
     pub(super) fn lost(&mut self) {
         self.untold.clear();
+        self.degraded.clear();
         self.ceded.clear();
         self.rooms
             .retain(|_, claim| !std::mem::take(&mut claim.held).is_some_and(|_| claim.custodian));
@@ -188,6 +200,7 @@ impl Claims {
                 let owner = owner.node.clone();
                 self.asked.remove(room);
                 self.untold.remove(room);
+                self.degraded.remove(room);
                 self.rooms.remove(room);
                 Some(not_claimed(room, Some(owner), "another agent has claimed it"))
             }
@@ -199,6 +212,7 @@ impl Claims {
                     ..Claim::new(claim.incarnation, now)
                 };
                 self.untold.remove(room);
+                self.degraded.remove(room);
                 self.asked.insert(room.clone());
                 Some(not_claimed(room, None, "its key is gone; it is claimed anew"))
             }
@@ -212,10 +226,18 @@ impl Claims {
                 .get(room)
                 .is_some_and(|claim: &Claim| claim.not_before <= now)
         };
-        !self.ceded.is_empty() || !self.untold.is_empty() || self.asked.iter().any(ready)
+        let held = |room| {
+            self.rooms
+                .get(room)
+                .is_some_and(|claim: &Claim| claim.held.is_some())
+        };
+        !self.ceded.is_empty()
+            || !self.untold.is_empty()
+            || self.degraded.keys().any(held)
+            || self.asked.iter().any(ready)
     }
 
-    /// What to do next, in one transaction: give up, then claim, then tell.
+    /// What to do next, in one transaction: give up, then claim, then tell, then tell of what is degraded.
     pub(super) fn next(&self, view: &View, now: Mono) -> Vec<Part> {
         let mut left = OPERATIONS;
         let ceded = self.ceded.iter().map(|(room, held)| Part::Cede {
@@ -227,8 +249,12 @@ impl Claims {
             .iter()
             .filter_map(|room| self.claim_of(room, view, now));
         let untold = self.untold.iter().filter_map(|room| self.telling_of(room, view));
-        let all = ceded.chain(asked).chain(untold);
-        // A room stands in one of the three only.
+        let degraded = self
+            .degraded
+            .iter()
+            .filter_map(|(room, why)| self.degraded_part(room, why));
+        // A room stands in one of the first three only, and the last writes another key than they.
+        let all = ceded.chain(asked).chain(untold).chain(degraded);
         all.take_while(|part| {
             let fits = part.operations() <= left;
             left = left.saturating_sub(part.operations());
@@ -274,6 +300,18 @@ impl Claims {
         })
     }
 
+    fn degraded_part(&self, room: &RoomId, why: &str) -> Option<Part> {
+        Some(Part::Degraded {
+            room: room.clone(),
+            status: Status {
+                status: "degraded".into(),
+                by: self.me.node.clone(),
+                reason: why.to_owned(),
+            },
+            held: self.rooms.get(room)?.held?,
+        })
+    }
+
     /// Takes note of what became of a part that was carried out at `revision` under `lease`.
     pub(super) fn done(
         &mut self,
@@ -307,6 +345,13 @@ impl Claims {
                 // Given up, or not ours any more.
                 if self.ceded.get(room) == Some(held) {
                     self.ceded.remove(room);
+                }
+                None
+            }
+            (Part::Degraded { room, status, .. }, _) => {
+                // Told, or not ours to tell. It may be so for another reason meanwhile.
+                if self.degraded.get(room) == Some(&status.reason) {
+                    self.degraded.remove(room);
                 }
                 None
             }

@@ -15,6 +15,7 @@ pub(super) struct Ask {
     pub(super) cede: bool,
     pub(super) claim: Option<Incarnation>,
     pub(super) describe: Option<Meta>,
+    pub(super) degraded: Option<String>,
 }
 
 /// The driver's wishes.
@@ -50,6 +51,11 @@ impl Desk {
         self.new.notify_one();
     }
 
+    pub(super) fn degraded(&self, room: RoomId, reason: String) {
+        self.asks().entry(room).or_default().degraded = Some(reason);
+        self.new.notify_one();
+    }
+
     /// Returns when something was asked since it was taken last.
     pub(super) async fn asked(&self) {
         self.new.notified().await;
@@ -78,7 +84,7 @@ mod tests {
         let expected = Ask {
             cede: true,
             claim: Some(Incarnation(2)),
-            describe: None,
+            ..Ask::default()
         };
         assert_eq!(desk.take(), BTreeMap::from([(room, expected)]));
         assert!(desk.take().is_empty());

@@ -42,6 +42,8 @@ pub(super) enum Part {
         held: i64,
         compare: i64,
     },
+    /// Tell for a while that the room is served less well, if it is still held by the claim of revision `held`.
+    Degraded { room: RoomId, status: Status, held: i64 },
     /// Give the room up, if it is still held by the claim of revision `held`.
     Cede { room: RoomId, held: i64 },
 }
@@ -61,6 +63,7 @@ impl Part {
             Part::Claim { room, .. }
             | Part::Custody { room, .. }
             | Part::Describe { room, .. }
+            | Part::Degraded { room, .. }
             | Part::Cede { room, .. } => room,
         }
     }
@@ -69,8 +72,13 @@ impl Part {
     pub(super) fn operations(&self) -> usize {
         match self {
             Part::Claim { .. } => 1,
-            Part::Custody { .. } | Part::Describe { .. } | Part::Cede { .. } => 2,
+            Part::Custody { .. } | Part::Describe { .. } | Part::Degraded { .. } | Part::Cede { .. } => 2,
         }
+    }
+
+    /// Whether it needs the lease for statuses.
+    pub(super) fn has_status(&self) -> bool {
+        matches!(self, Part::Custody { .. } | Part::Degraded { .. })
     }
 
     fn request(&self, lease: i64, status_lease: i64) -> pb::TxnRequest {
@@ -101,6 +109,10 @@ impl Part {
                 failure.push(get(key.clone()));
                 let compares = vec![changed_at(&owner, *held), changed_at(&key, *compare)];
                 (compares, vec![put(key, records::write(told), lease)])
+            }
+            Part::Degraded { status, held, .. } => {
+                let status = put(records::status_key(room), records::write(status), status_lease);
+                (vec![changed_at(&owner, *held)], vec![status])
             }
             Part::Cede { held, .. } => {
                 let keys = [owner.clone(), records::room_key(room), records::status_key(room)];

@@ -184,6 +184,9 @@ impl State {
             if let Some(meta) = ask.describe {
                 self.claims.describe(meta);
             }
+            if let Some(reason) = ask.degraded {
+                self.claims.degraded(room, reason);
+            }
         }
         Ok(())
     }
@@ -340,10 +343,10 @@ impl State {
             return Ok(());
         }
         let client = self.worker.link.client().await?;
-        let status_lease = if due.is_empty() {
-            0
-        } else {
+        let status_lease = if parts.iter().any(Part::has_status) {
             self.status_lease().await?
+        } else {
+            0
         };
         let carried_out = txn::carry_out(&client, &parts, lease, status_lease);
         let (revision, done) = until_lost(carried_out, &mut self.leases).await?;

@@ -130,10 +130,7 @@ async fn a_media_server_whose_connection_breaks_is_a_lost_source_and_leaves_the_
     assert_eq!(agent.sessions.topology(None), []);
     drop(agent.peer(Role::Gateway, "gw").await);
     eventually("no task is left", || agent.sessions.0.tasks.is_empty()).await;
-    assert!(
-        agent.told.try_recv().is_err(),
-        "a gateway is no source, and its clients did not leave"
-    );
+    assert!(agent.told.try_recv().is_err(), "a gateway is no source");
 }
 
 #[tokio::test]
@@ -149,43 +146,6 @@ async fn a_reconnect_replaces_the_old_stream_with_goodbye_and_aborted_and_the_so
     new.sender().heartbeat(heartbeat(&[])).await.unwrap();
     let told = agent.told().await;
     assert!(matches!(told, Told::Fact(Input::Heartbeat(_))), "{told:?}");
-}
-
-#[tokio::test]
-async fn a_thousand_reconnects_leave_one_task_and_one_peer() {
-    let agent = Agent::start().await;
-    let channel = Endpoint::from_shared(agent.url())
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut metadata = MetadataMap::new();
-    metadata.insert("peer-role", "media".parse().unwrap());
-    metadata.insert("peer-id", "sfu".parse().unwrap());
-    let hello = v1::Hello {
-        protocol_version: 1,
-        ..Default::default()
-    };
-    let handles = Arc::strong_count(&agent.sessions.0);
-    let mut kept = VecDeque::new();
-    for _ in 0..1000 {
-        let open = PeerClient::open(channel.clone(), metadata.clone(), hello.clone());
-        kept.push_back(open.await.unwrap());
-        if kept.len() > 3 {
-            kept.pop_front();
-        }
-    }
-    eventually("one task is left", || agent.sessions.0.tasks.len() == 1).await;
-    assert_eq!(agent.sessions.topology(None).len(), 1);
-    drop(kept);
-    eventually("none is left", || agent.sessions.0.tasks.is_empty()).await;
-    assert_eq!(agent.sessions.topology(None), []);
-    assert_eq!(
-        Arc::strong_count(&agent.sessions.0),
-        handles,
-        "something holds on"
-    );
-    assert_eq!(agent.sessions.0.open.all(), 0);
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
         ping_every: Duration::from_secs(30),
         pong_within: Duration::from_secs(15),
         max_peers: 4,
+        admit_per_second: 100_000,
+        admit_burst: 100_000,
         max_rooms: 64,
         events_per_second: 100,
         event_burst: 100,

@@ -1,0 +1,79 @@
+//! Streams that are not let in: what their peer is told, and what that means for the rooms of a media server.
+
+use super::{millis, stopping};
+use crate::{
+    driver::{Handle, handle::Stopped},
+    session::{
+        Role, Sessions,
+        open::{NoPlace, Place},
+        peer::PeerInfo,
+    },
+    telemetry::Counter,
+};
+use std::time::Duration;
+use tonic::{Status, metadata::MetadataValue};
+use voice_room::Input;
+
+/// In the metadata of a refusal: when to come again, in milliseconds.
+pub(in crate::session) const RETRY_AFTER: &str = "retry-after-ms";
+
+/// A place for a new stream, or its refusal.
+pub(super) async fn place(sessions: &Sessions, handle: &Handle, info: &PeerInfo) -> Result<Place, Status> {
+    // First, so that one that has no place counts among those that come.
+    if let Err(wait) = sessions.0.gate.pass(info.role) {
+        Counter::SessionTooManyAtOnce.count();
+        return Err(too_many_at_once(handle, info.role, wait).await);
+    }
+    // Twice `max_peers`, so that every peer may reconnect while its old stream is not known to be dead.
+    let most = sessions.0.limits.peers.saturating_mul(2);
+    match sessions.0.open.take(&info.id, most) {
+        Ok(place) => Ok(place),
+        Err(NoPlace::All) => {
+            Counter::SessionTooManyPeers.count();
+            Err(no_room_for(sessions, handle, info.role).await)
+        }
+        Err(NoPlace::OfThisPeer) => Err(too_many_streams(handle, info).await),
+    }
+}
+
+/// Refuses a stream for want of room.
+pub(super) async fn no_room_for(sessions: &Sessions, handle: &Handle, role: Role) -> Status {
+    let refusal = Status::resource_exhausted(format!(
+        "session.max_peers ({}) peers are connected already; raise it or use another agent",
+        sessions.0.limits.peers
+    ));
+    ours(handle, role, refusal).await
+}
+
+async fn too_many_at_once(handle: &Handle, role: Role, wait: Duration) -> Status {
+    // Never 0: that would be at once.
+    let wait = millis(wait).max(1);
+    let mut refusal = Status::unavailable(format!(
+        "more streams begin than session.admit_per_second; come again after {wait} ms"
+    ));
+    refusal
+        .metadata_mut()
+        .insert(RETRY_AFTER, MetadataValue::from(wait));
+    ours(handle, role, refusal).await
+}
+
+/// A refusal by our own limits: a media server's absence is then ours, so no room may be judged for it.
+async fn ours(handle: &Handle, role: Role, refusal: Status) -> Status {
+    if role == Role::Media && handle.fact(Input::MediaRefused).await.is_err() {
+        return stopping(Stopped);
+    }
+    refusal
+}
+
+/// Refuses a stream because its peer has too many. It lives, and its rooms are not judged for what it cannot say.
+async fn too_many_streams(handle: &Handle, info: &PeerInfo) -> Status {
+    Counter::SessionTooManyStreams.count();
+    let refused = Input::HeartbeatRefused(info.source.clone());
+    if info.role == Role::Media && handle.fact(refused).await.is_err() {
+        return stopping(Stopped);
+    }
+    Status::resource_exhausted(format!(
+        "too many streams of peer-id {} are open: one is enough; close the others, or give each process its own peer-id",
+        info.id
+    ))
+}
