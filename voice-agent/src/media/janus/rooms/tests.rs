@@ -395,6 +395,7 @@ fn view(room: &str, state: State, source: Option<SourceId>) -> RoomView {
         since: Wall(0),
         host: None,
         clients: 0,
+        degraded: None,
         source,
         flows: vec![],
         ssrcs: vec![],
