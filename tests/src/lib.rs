@@ -6,6 +6,7 @@ pub mod bench;
 pub mod bpffs;
 pub mod bytecode;
 pub mod callers;
+pub mod certs;
 pub mod clock;
 pub mod commons;
 pub mod demo;

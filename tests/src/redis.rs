@@ -55,6 +55,12 @@ impl Server {
 
     /// Starts the process (again) on its port, and waits until it answers.
     pub fn run(&self) -> anyhow::Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts the process (again) on its port. It may not answer yet, or still load what it stores.
+    pub fn launch(&self) -> anyhow::Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -68,6 +74,11 @@ impl Server {
             .spawn()
             .context("start redis-server (setpriv is in util-linux)")?;
         *self.child() = Some(child);
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    pub fn wait_ready(&self) -> anyhow::Result<()> {
         let ready = clock::poll(READY_WITHIN, || {
             if let Ok(Some(status)) = self.child().as_mut()?.try_wait() {
                 return Some(Err(anyhow::anyhow!("redis-server ended at start: {status}")));
@@ -116,6 +127,14 @@ impl Server {
             complaint.trim()
         );
         Ok(said.into_owned())
+    }
+
+    /// How often it has answered with an error of this code, such as `LOADING`, since it was started.
+    pub fn errors(&self, code: &str) -> u64 {
+        let stats = self.ask(&["INFO", "errorstats"]).unwrap_or_default();
+        let line = format!("errorstat_{code}:count=");
+        let count = stats.lines().find_map(|text| text.trim().strip_prefix(&line));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
     /// SIGKILL; returns once it is gone. [`Server::run`] brings it back.
@@ -168,7 +187,7 @@ fn config(addresses: &[String], cluster: bool) -> RedisConfig {
 
 /// A TCP port of 127.0.0.1 that is free now, outside the range from which the kernel takes ports by itself: nobody else is
 /// given it between this and the server's start.
-fn free_port() -> anyhow::Result<u16> {
+pub fn free_port() -> anyhow::Result<u16> {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes begin at different ports.

@@ -161,6 +161,7 @@ pub async fn a_transition_of_a_room_that_is_not_stored_is_a_conflict_with_nothin
     // Its owner may know of versions that the store has forgotten.
     let mut adopted = change("unknown");
     adopted.record.version = Version(41);
+    adopted.event.version = Version(41);
     ok(store, &adopted).await;
 }
 

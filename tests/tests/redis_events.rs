@@ -2,14 +2,28 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::{collections::BTreeSet, time::Duration};
-use voice_agent::store::{
-    Cursor, Position, Redis, RoomStore,
-    redis::groups::{Begin, Consumer},
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+use voice_agent::{
+    driver::{Handle, Message},
+    relay::{self, Hearing},
+    store::{
+        Cursor, Position, Redis, RoomStore, StoreError,
+        redis::{
+            Follower,
+            groups::{Begin, Consumer},
+        },
+    },
+    telemetry::Counter,
 };
-use voice_room::{Change, StateChangeEvent, record::Committed};
+use voice_room::{
+    Change, EventType, Input, Isolation, State, StateChangeEvent, Wall,
+    record::{Committed, IsolationChange},
+};
 use voice_tests::{
+    proxy::Proxy,
     redis::Server,
-    store_cases::{change, next},
+    store_cases::{change, next, then},
 };
 
 type Page = Vec<(Position, StateChangeEvent)>;
@@ -187,4 +201,159 @@ async fn a_thousand_foreign_entries_do_not_stop_a_reader() {
         }
     });
     assert_eq!(rooms(&group.await.unwrap()), BTreeSet::from(["a".into()]));
+}
+
+/// A store that keeps no event that no group waits for.
+fn forgetful(server: &Server) -> Redis {
+    let mut config = server.config();
+    config.events_kept = Duration::ZERO;
+    Redis::open(&config).unwrap()
+}
+
+/// So many more changes of a room; the last one.
+async fn go_on(store: &Redis, mut last: Change, count: usize) -> Change {
+    for _ in 0..count {
+        last = next(&last);
+        ok(store, &last).await;
+    }
+    last
+}
+
+async fn cut_all(server: &Server) {
+    // An entry is older than now one millisecond later.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let (cut, _) = forgetful(server).trim().await.unwrap();
+    assert!(cut > 0);
+}
+
+async fn versions(follower: &mut Follower) -> Result<Vec<u64>, StoreError> {
+    let page = tokio::time::timeout(SOON, follower.next(100)).await.unwrap()?;
+    Ok(page.iter().map(|(_, event)| event.version.0).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_events_were_cut_off_says_so_once_and_goes_on_and_one_that_had_read_them_says_nothing()
+ {
+    let (store, server) = start();
+    let first = change("a");
+    ok(&store, &first).await;
+    let mut behind = store.follow(Cursor::default());
+    assert_eq!(versions(&mut behind).await, Ok(vec![1]));
+    let mut whole = store.follow(behind.cursor().clone());
+    let mut last = go_on(&store, first, 3).await;
+    assert_eq!(versions(&mut whole).await, Ok(vec![2, 3, 4]));
+    let before = store.events(Cursor::default(), 10).await.unwrap();
+    cut_all(&server).await;
+    last = go_on(&store, last, 1).await;
+    let counted = Counter::EventsCut.value();
+    let up_to = vec![before[3].0];
+    assert_eq!(versions(&mut behind).await, Err(StoreError::Cut { up_to }));
+    assert!(Counter::EventsCut.value() > counted);
+    assert_eq!(versions(&mut behind).await, Ok(vec![5]));
+    assert_eq!(versions(&mut whole).await, Ok(vec![5]));
+    // Also when nothing is there any more, and for who begins at a time before.
+    last = go_on(&store, last, 1).await;
+    cut_all(&server).await;
+    assert!(matches!(versions(&mut behind).await, Err(StoreError::Cut { .. })));
+    let mut late = store.follow(Cursor::since(voice_room::Wall(1)));
+    assert!(matches!(versions(&mut late).await, Err(StoreError::Cut { .. })));
+    go_on(&store, last, 1).await;
+    assert_eq!(versions(&mut behind).await, Ok(vec![7]));
+    assert_eq!(versions(&mut late).await, Ok(vec![7]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_cut_because_there_is_too_much_is_told_too() {
+    let (store, server) = start();
+    let first = change("a");
+    ok(&store, &first).await;
+    let mut behind = store.follow(Cursor::default());
+    assert_eq!(versions(&mut behind).await, Ok(vec![1]));
+    go_on(&store, first, 5).await;
+    let all = store.events(Cursor::default(), 10).await.unwrap();
+    let Position::Stream { partition, .. } = all[0].0 else {
+        panic!("{all:?}");
+    };
+    let key = |end: &str| format!("{{v{partition:02}}}:{end}");
+    let script = include_str!("../../voice-agent/src/store/redis/scripts/trim.lua");
+    let (events, isolated, cut) = (key("events"), key("isolated"), key("events:cut"));
+    // Nothing is too old, and two are not too many.
+    let answer = server.ask(&["EVAL", script, "3", &events, &isolated, &cut, "1", "2", "1"]);
+    assert_eq!(
+        answer.unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["OK", "4", "0"]
+    );
+    let up_to = vec![all[3].0];
+    assert_eq!(versions(&mut behind).await, Err(StoreError::Cut { up_to }));
+    assert_eq!(versions(&mut behind).await, Ok(vec![5, 6]));
+}
+
+/// What an agent's driver is told by its relay until `enough`.
+async fn told(messages: &mut Receiver<Message>, enough: impl Fn(&Input) -> bool) -> Vec<Input> {
+    let mut all = Vec::new();
+    loop {
+        let message = tokio::time::timeout(SOON, messages.recv()).await.unwrap();
+        if let Message::Fact(input) = message.unwrap() {
+            let last = enough(&input);
+            all.push(input);
+            if last {
+                return all;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_missed_an_expiry_because_it_was_cut_off_tells_of_it_from_what_is_stored() {
+    let (store, server) = start();
+    let proxy = Proxy::to(server.address().parse().unwrap()).unwrap();
+    let mut config = server.config();
+    config.addresses = vec![proxy.address().to_string().parse().unwrap()];
+    config.timeout = Duration::from_secs(1);
+    let (driver, mut messages) = Handle::new(1000);
+    let stop = CancellationToken::new();
+    let now = voice_agent::api::convert::now();
+    let behind = Redis::open(&config).unwrap();
+    let relay = tokio::spawn(relay::run(behind, driver, Hearing::default(), now, stop.clone()));
+    let created = change("a");
+    ok(&store, &created).await;
+    told(
+        &mut messages,
+        |input| matches!(input, Input::Heard(event, _) if event.room == created.record.room),
+    )
+    .await;
+    proxy.refuse();
+    // Somebody else's room expires meanwhile, and its event is cut off.
+    let mut expired = then(&created, EventType::OwnerLost, State::Expired);
+    let isolation = Isolation {
+        room: created.record.room.clone(),
+        reason: "stuck".into(),
+        until: Wall(now.0 + 3_600_000),
+    };
+    expired.isolation = IsolationChange::Set(isolation.clone());
+    ok(&store, &expired).await;
+    cut_all(&server).await;
+    proxy.open();
+    let all = told(
+        &mut messages,
+        |input| matches!(input, Input::Heard(event, _) if event.new_state == State::Expired),
+    )
+    .await;
+    let Some(Input::Heard(event, heard)) = all.last() else {
+        panic!("{all:?}");
+    };
+    assert_eq!(
+        (event.version, event.epoch, heard.as_ref()),
+        (expired.record.version, expired.record.epoch, Some(&isolation))
+    );
+    // And it goes on: what comes next is heard as ever.
+    let over = then(&expired, EventType::IsolationOver, State::Destroyed);
+    ok(&store, &over).await;
+    told(
+        &mut messages,
+        |input| matches!(input, Input::Heard(event, _) if event.new_state == State::Destroyed),
+    )
+    .await;
+    stop.cancel();
+    relay.await.unwrap();
 }

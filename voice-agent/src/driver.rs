@@ -9,6 +9,7 @@ mod evidence;
 mod execute;
 mod figures;
 pub mod handle;
+mod held;
 mod keep;
 mod kill_switch;
 mod maintenance;

@@ -3,7 +3,7 @@
 
 use crate::{
     driver::Handle,
-    store::{Cursor, Redis, RoomStore, StoreError},
+    store::{Cursor, Redis, RoomStore, Seen, StoreError},
 };
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use voice_room::{Input, State, StateChangeEvent, Wall};
+use voice_room::{EventType, Input, Isolation, State, StateChangeEvent, Wall, timeline::Actor};
 
 /// Events in one look.
 const PAGE: usize = 256;
@@ -57,11 +57,16 @@ pub async fn run(redis: Redis, driver: Handle, hearing: Hearing, started: Wall, 
             .0
             .saturating_sub(u64::try_from(CLOCKS_DIFFER.as_millis()).unwrap_or(0)),
     );
-    let mut cursor = Cursor::since(from);
+    let (mut cursor, mut missed) = (Cursor::since(from), false);
     loop {
-        let relayed = relay(&redis, &driver, &hearing, &mut cursor);
+        let relayed = relay(&redis, &driver, &hearing, &mut cursor, &mut missed);
         match shutdown.run_until_cancelled(relayed).await {
             None | Some(Ok(())) => return,
+            Some(Err(error @ StoreError::Cut { .. })) => {
+                tracing::warn!(%error, "the isolations of all rooms are read anew and told again");
+                missed = true;
+                continue;
+            }
             Some(Err(error)) => {
                 if hearing.0.swap(false, Ordering::Relaxed) {
                     tracing::warn!(%error, "changes by other agents are not heard of; told once the store answers again");
@@ -75,21 +80,37 @@ pub async fn run(redis: Redis, driver: Handle, hearing: Hearing, started: Wall, 
     }
 }
 
-/// Ends without an error when the driver has ended.
+/// Ends without an error when the driver has ended. When events were `missed`, what they left behind is told first.
 async fn relay(
     redis: &Redis,
     driver: &Handle,
     hearing: &Hearing,
     cursor: &mut Cursor,
+    missed: &mut bool,
 ) -> Result<(), StoreError> {
     let isolations = redis.load(Vec::new()).await?.isolations;
-    if driver.fact(Input::Isolations(isolations)).await.is_err() {
+    if driver.fact(Input::Isolations(isolations.clone())).await.is_err() {
         return Ok(());
     }
+    if *missed {
+        for isolation in isolations {
+            let Some(event) = expiry_of(redis, &isolation).await? else {
+                continue;
+            };
+            if driver.fact(Input::Heard(event, Some(isolation))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    *missed = false;
     let mut follower = redis.follow(cursor.clone());
     hearing.0.store(true, Ordering::Relaxed);
     loop {
-        for (position, event) in follower.next(PAGE).await? {
+        let heard = follower.next(PAGE).await;
+        if let Err(StoreError::Cut { up_to }) = &heard {
+            up_to.iter().for_each(|position| cursor.read(*position));
+        }
+        for (position, event) in heard? {
             let isolation = isolation_of(redis, &event).await?;
             if driver.fact(Input::Heard(event, isolation)).await.is_err() {
                 return Ok(());
@@ -100,11 +121,29 @@ async fn relay(
     }
 }
 
+/// The event that an isolated room's record tells of, for when the event itself was missed. Who has heard of it knows the version.
+async fn expiry_of(redis: &Redis, isolation: &Isolation) -> Result<Option<StateChangeEvent>, StoreError> {
+    let Some(Seen { record, .. }) = redis.look(isolation.room.clone()).await? else {
+        return Ok(None);
+    };
+    Ok((record.state == State::Expired).then(|| StateChangeEvent {
+        room: record.room,
+        incarnation: record.incarnation,
+        event_type: EventType::Stuck,
+        old_state: Some(State::Liveing),
+        new_state: State::Expired,
+        version: record.version,
+        epoch: record.epoch,
+        op_id: record.op_id,
+        actor: Actor::Agent,
+        reason: isolation.reason.clone(),
+        trace_id: None,
+        timestamp: record.since,
+    }))
+}
+
 /// An event says that a room is expired; for how long says the isolation.
-async fn isolation_of(
-    redis: &Redis,
-    event: &StateChangeEvent,
-) -> Result<Option<voice_room::Isolation>, StoreError> {
+async fn isolation_of(redis: &Redis, event: &StateChangeEvent) -> Result<Option<Isolation>, StoreError> {
     if event.new_state != State::Expired {
         return Ok(None);
     }

@@ -40,6 +40,25 @@ pub enum StoreError {
         /// What.
         problem: String,
     },
+    /// Events behind the position that was asked for are gone: they were too old, or too many. The reader goes on behind
+    /// `up_to`, and looks at what is stored now for what it missed.
+    #[error(
+        "events up to {} were cut off before they were read; look at the rooms and their isolations as they are stored now",
+        listed(.up_to)
+    )]
+    Cut {
+        /// The last one that is gone, of each partition that lost some.
+        up_to: Vec<Position>,
+    },
+}
+
+/// A few of them; there may be one of each partition.
+fn listed(positions: &[Position]) -> String {
+    let first: Vec<String> = positions.iter().take(3).map(ToString::to_string).collect();
+    match positions.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 /// What a store holds at start.
@@ -79,7 +98,8 @@ pub trait RoomStore: Send + Sync {
     /// Who joined and who left, in order, for others to read.
     async fn members(&self, changes: Vec<Member>) -> Result<(), StoreError>;
 
-    /// Events behind `after`, at most `limit`, each with its position. Those of one room come in their order.
+    /// Events behind `after`, at most `limit`, each with its position. Those of one room come in their order. A shared store
+    /// says `Cut` when some of them are gone.
     async fn events(
         &self,
         after: Cursor,

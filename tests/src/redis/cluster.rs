@@ -147,7 +147,18 @@ impl Cluster {
 
     /// Moves a slot with its keys from one primary to another, as an operator does: IMPORTING, MIGRATING, the keys a few at a
     /// time with `between` after each step, NODE. How many keys were moved.
-    pub fn migrate(&self, slot: u16, to: &Server, mut between: impl FnMut()) -> anyhow::Result<usize> {
+    pub fn migrate(&self, slot: u16, to: &Server, between: impl FnMut()) -> anyhow::Result<usize> {
+        self.migrate_by(slot, to, 3, between)
+    }
+
+    /// The same, so many keys at a time.
+    pub fn migrate_by(
+        &self,
+        slot: u16,
+        to: &Server,
+        at_once: usize,
+        mut between: impl FnMut(),
+    ) -> anyhow::Result<usize> {
         let from = self.primary(slot)?;
         let id = |server: &Server| -> anyhow::Result<String> {
             Ok(server.ask(&["CLUSTER", "MYID"])?.trim().to_owned())
@@ -156,9 +167,9 @@ impl Cluster {
         to.ask(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &source])?;
         from.ask(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &target])?;
         between();
-        let (mut moved, port) = (0, to.port().to_string());
+        let (mut moved, port, at_once) = (0, to.port().to_string(), at_once.to_string());
         loop {
-            let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &number, "3"])?;
+            let keys = from.ask(&["CLUSTER", "GETKEYSINSLOT", &number, &at_once])?;
             let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
             if keys.is_empty() {
                 break;

@@ -5,7 +5,7 @@ use super::{convert, ops::asked};
 use crate::{
     driver::Handle,
     proto::admin::Event,
-    store::{Cursor, Position},
+    store::{Cursor, Position, StoreError},
     telemetry::counters,
 };
 use futures::{Stream, StreamExt};
@@ -95,7 +95,15 @@ impl Reader {
     async fn read(mut self) -> Result<(), Status> {
         loop {
             let page = asked(self.handle.events(self.since.clone(), PAGE)).await?;
-            let page = page.map_err(|e| Status::internal(format!("reading the events: {e}")))?;
+            let page = match page {
+                Err(StoreError::Cut { up_to }) => {
+                    if !self.tell_gap(&up_to).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                page => page.map_err(|e| Status::internal(format!("reading the events: {e}")))?,
+            };
             if page.is_empty() {
                 if !self.follow {
                     return Ok(());
@@ -119,7 +127,28 @@ impl Reader {
         if self.room.as_ref().is_some_and(|room| *room != event.room) {
             return Ok(!self.to.is_closed());
         }
-        match self.to.send_timeout(convert::event(position, event), SLOW).await {
+        self.send(position, convert::event(position, event)).await
+    }
+
+    /// Says that events were cut off before they were read, and goes on behind them; `false` when the reader is gone.
+    async fn tell_gap(&mut self, up_to: &[Position]) -> Result<bool, Status> {
+        up_to.iter().for_each(|position| self.since.read(*position));
+        let Some(last) = up_to.last() else {
+            return Ok(true);
+        };
+        let gap = StoreError::Cut {
+            up_to: up_to.to_vec(),
+        }
+        .to_string();
+        let told = Event {
+            gap: Some(gap),
+            ..Event::default()
+        };
+        self.send(*last, told).await
+    }
+
+    async fn send(&self, position: Position, event: Event) -> Result<bool, Status> {
+        match self.to.send_timeout(event, SLOW).await {
             Ok(()) => Ok(true),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Ok(false),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {

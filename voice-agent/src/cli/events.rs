@@ -70,9 +70,14 @@ pub(super) async fn events(
 }
 
 fn print(event: &Event, json: bool) -> io::Result<()> {
-    let line = match json {
-        true => serde_json::to_string(event).map_err(io::Error::other)?,
-        false => line(event),
+    let line = match (json, &event.gap) {
+        (true, _) => serde_json::to_string(event).map_err(io::Error::other)?,
+        // Not among the events, each of which is one line.
+        (false, Some(gap)) => {
+            eprintln!("voice-agent: {gap}");
+            return Ok(());
+        }
+        (false, None) => line(event),
     };
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;
@@ -125,6 +130,7 @@ mod tests {
                 reason: "stuck\nfor 92 s".into(),
                 ..Transition::default()
             }),
+            gap: None,
         };
         assert_eq!(
             line(&event),

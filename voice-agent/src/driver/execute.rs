@@ -1,9 +1,13 @@
 //! Carries out the core's commands, in order. What can fail answers with an input; nothing fails in silence.
 
-use super::{Driver, clock::now};
+use super::{
+    Driver,
+    clock::now,
+    held::{Held, said},
+};
 use crate::{
     kernel::{self, KernelError},
-    store::{Member, Refresh, StoreError},
+    store::{Member, Refresh},
     telemetry::counters,
 };
 use futures::future::join_all;
@@ -17,9 +21,6 @@ use voice_room::{
 
 /// How long arming waits for the journal. Longer would let a slow disk delay the cut; the intent follows then.
 const JOURNAL_WAIT: Duration = Duration::from_millis(20);
-
-/// What is not sent to the store while another may hold the rooms.
-const NO_LEASE: &str = "not sent: the lease is not certain; it waits until the room is held again";
 
 /// Trips whose intents were brought to the journal together, and what came of it.
 struct Journalled {
@@ -271,16 +272,8 @@ impl Driver {
     }
 
     fn refresh(&self, rooms: Vec<Refresh>) {
-        let (store, registry) = (self.store.clone(), self.registry.clone());
-        self.answer(async move {
-            // As for a commit: a record kept alive without a lease would tell a custodian that its owner lives.
-            let result = if registry.authority() {
-                said(store.refresh(rooms).await)
-            } else {
-                Err(NO_LEASE.into())
-            };
-            Input::Refreshed(result)
-        });
+        let held = self.held();
+        self.answer(async move { Input::Refreshed(held.refresh(rooms).await) });
     }
 
     fn look(&self, room: RoomId) {
@@ -292,11 +285,18 @@ impl Driver {
     }
 
     fn members(&self, changes: Vec<Member>) {
-        let store = self.store.clone();
+        let held = self.held();
         self.answer(async move {
-            let told = store.members(changes.clone()).await;
-            Input::Members(told.map_err(|error| (changes, error.to_string())))
+            let told = held.members(changes.clone()).await;
+            Input::Members(told.map_err(|problem| (changes, problem)))
         });
+    }
+
+    fn held(&self) -> Held {
+        Held {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+        }
     }
 
     /// Waits for the answer on a task of its own; it comes back as an input.
@@ -309,28 +309,18 @@ impl Driver {
     }
 
     fn commit(&self, change: Change) {
-        let store = self.store.clone();
         let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
         let timer = self.vitals.commits.start_timer();
-        let (kept, registry) = (self.kept.clone(), self.registry.clone());
+        let (kept, held) = (self.kept.clone(), self.held());
         self.answer(async move {
             if let Some(kept) = kept {
                 kept.await;
             }
-            // Looked at last of all: a process that was frozen up to here has no lease any more.
-            let result = if registry.authority() {
-                said(store.commit(change).await)
-            } else {
-                Err(NO_LEASE.into())
-            };
+            let result = held.commit(change).await;
             timer.observe_duration();
             Input::Stored { room, op_id, result }
         });
     }
-}
-
-fn said<T>(result: Result<T, StoreError>) -> Result<T, String> {
-    result.map_err(|error| error.to_string())
 }
 
 /// Commands by what comes first, each kind in order.

@@ -83,6 +83,16 @@ impl Cursor {
         self.streams.get(&partition).copied()
     }
 
+    /// The last entry read of a partition.
+    pub fn last(&self, partition: u8) -> Option<StreamId> {
+        self.streams.get(&partition).copied()
+    }
+
+    /// From when on partitions are read of which nothing was read yet; `None`: all that is kept.
+    pub fn begins(&self) -> Option<u64> {
+        self.from
+    }
+
     /// Where to go on in a partition, as XRANGE has it.
     pub fn start(&self, partition: u8) -> String {
         match (self.streams.get(&partition), self.from) {

@@ -77,7 +77,7 @@ impl<J: Send + 'static> Queue<J> {
                     failed.count();
                     StoreError::Damaged(format!("{name}: {problem}"))
                 }
-                foreign @ StoreError::Foreign { .. } => foreign,
+                other @ (StoreError::Foreign { .. } | StoreError::Cut { .. }) => other,
             })
         }
     }

@@ -9,10 +9,11 @@ mod link;
 mod problem;
 mod script;
 mod stream;
+mod transition;
 
 pub use stream::Follower;
 
-use super::{Cursor, Member, Position, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored, wall_now};
+use super::{Cursor, Member, Position, Refresh, Refreshed, RoomStore, Seen, StoreError, Stored};
 use crate::{config::redis::RedisConfig, telemetry::Counter};
 use answer::Answer;
 use async_trait::async_trait;
@@ -21,13 +22,9 @@ use link::Link;
 use problem::Problem;
 use script::Call;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use voice_room::{
-    Change, EventType, Isolation, RoomId, RoomRecord, StateChangeEvent, Version, Wall,
-    record::{Committed, IsolationChange},
-};
+use transition::Transition;
+use voice_room::{Change, Isolation, RoomId, RoomRecord, StateChangeEvent, record::Committed};
 
-/// How long the highest epoch of a room is remembered after its last change.
-const FENCE_SECONDS: u64 = 7 * 86_400;
 /// A change of unknown outcome is sent again so often, by the same op_id, before the core is told; it asks again later.
 const TRIES: u32 = 3;
 /// Before the second try; half as much again before the next.
@@ -77,15 +74,13 @@ impl Redis {
     /// # Errors
     /// The change cannot be written down.
     pub fn sample_call(change: &Change) -> Result<(String, Vec<String>), String> {
-        let config = RedisConfig {
-            record_ttl: Duration::from_secs(300),
-            ..RedisConfig::default()
-        };
-        let call = call(change, &config).map_err(|problem| format!("{problem:?}"))?;
-        let mut words = vec![call.keys.len().to_string()];
-        words.extend(call.keys);
-        words.extend(call.args);
-        Ok((script::TRANSITION.hash().to_owned(), words))
+        let written = Transition::of(change, 300).map_err(|problem| format!("{problem:?}"))?;
+        let call = script::TRANSITION.call(transition::KEYS, |cmd| written.write(cmd));
+        let words = call.args_iter().skip(2).filter_map(|word| match word {
+            redis::Arg::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        });
+        Ok((script::TRANSITION.hash().to_owned(), words.collect()))
     }
 
     /// One room's record, with the milliseconds it has left; -1 when it does not run out.
@@ -107,8 +102,10 @@ impl Redis {
 
     async fn transition(&self, change: &Change) -> Result<Committed, Problem> {
         let room = &change.record.room;
-        let call = call(change, &self.config)?;
-        let value = script::TRANSITION.run(&self.link, &call).await?;
+        let written = Transition::of(change, self.config.record_ttl.as_secs().max(1))?;
+        let value = script::TRANSITION
+            .send(&self.link, transition::KEYS, |cmd| written.write(cmd))
+            .await?;
         Answer::read(value, &keys::room(room))?.committed(room)
     }
 
@@ -176,7 +173,7 @@ impl Redis {
                 epoch.era.to_string(),
                 epoch.revision.to_string(),
                 self.record_seconds(),
-                FENCE_SECONDS.to_string(),
+                transition::FENCE_SECONDS.to_string(),
                 refresh.op_id.to_string(),
             ],
         };
@@ -328,73 +325,6 @@ impl RoomStore for Redis {
     ) -> Result<Vec<(Position, StateChangeEvent)>, StoreError> {
         self.read_events(&after, limit).await.map_err(Problem::told)
     }
-}
-
-/// The call that does a change. Built for each try: what remains of an isolation is told at the moment of sending.
-fn call(change: &Change, config: &RedisConfig) -> Result<Call, Problem> {
-    let (record, event) = (&change.record, &change.event);
-    let room = &record.room;
-    let unable =
-        |e: serde_json::Error| Problem::Refused(format!("cannot write a change of {room} down: {e}"));
-    let trace = event.trace_id.as_ref().map(|id| id.as_str());
-    let fields = encode::record_fields(record, trace).map_err(unable)?;
-    let (word, value, left, end) = match &change.isolation {
-        IsolationChange::Keep => ("keep", String::new(), 0, 0),
-        IsolationChange::Clear => ("clear", String::new(), 0, 0),
-        IsolationChange::Set(isolation) => {
-            let value = serde_json::to_string(isolation).map_err(unable)?;
-            (
-                "set",
-                value,
-                remaining(isolation.until, wall_now()),
-                isolation.until.0,
-            )
-        }
-    };
-    let kind = match event.event_type {
-        EventType::Create | EventType::Adopt => "begin",
-        EventType::Restore => "restore",
-        _ => "go",
-    };
-    let partition = keys::partition(room);
-    let mut args: Vec<String> = vec![
-        kind.into(),
-        Version(record.version.0.saturating_sub(1)).to_string(),
-        event.old_state.map_or("", voice_room::State::name).into(),
-        FENCE_SECONDS.to_string(),
-        config.record_ttl.as_secs().max(1).to_string(),
-        keys::CHANNEL.into(),
-        serde_json::to_string(event).map_err(unable)?,
-        word.into(),
-        value,
-        left.to_string(),
-        end.to_string(),
-        room.to_string(),
-        record.epoch.era.to_string(),
-        record.epoch.revision.to_string(),
-        (2 * fields.len()).to_string(),
-    ];
-    args.extend(
-        encode::RECORD
-            .iter()
-            .zip(fields)
-            .flat_map(|(name, value)| [(*name).to_owned(), value]),
-    );
-    args.extend(encode::event_fields(event).map_err(unable)?);
-    let keys = vec![
-        keys::room(room),
-        keys::fence(room),
-        keys::isolation(room),
-        keys::events(partition),
-        keys::isolated(partition),
-        keys::clients(room),
-    ];
-    Ok(Call { keys, args })
-}
-
-/// Milliseconds until `until`; 0 when that is past.
-fn remaining(until: Wall, now: Wall) -> u128 {
-    until.since(now).as_millis()
 }
 
 /// A list of texts.

@@ -48,6 +48,7 @@ counters! {
     StoreFailed, "store_failed", "Requests to the store that failed, timed out or found its queue full.";
     StoreRetried, "store_retried", "Changes sent to Redis again by the same op_id, because no answer came or it was not able to.";
     StoreConnected, "store_connected", "Connections made to Redis, or to a Redis Cluster.";
+    EventsCut, "events_cut", "Times a reader of events found that some it had not read were cut off: too old, or too many. It was told so.";
     StoreReopened, "store_reopened", "Times the store was opened anew after its disk had failed.";
     StoreCutShort, "store_cut_short", "Times the store was opened and the end of its journal could not be read back: an interrupted write, or damage.";
     StoreSetAside, "store_set_aside", "Times the store was damaged at a start: it was kept under another name, and a new one begun.";

@@ -45,6 +45,7 @@ pub(crate) const TEST: &[Need] = &[
     ("redis-cli", "redis-tools"),
     ("setpriv", "util-linux"),
     ("mount", "mount"),
+    ("openssl", "openssl"),
     ("etcd", "etcd-server"),
 ];
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 use tokio::{task::JoinSet, time::Instant};
-use voice_agent::store::Redis;
+use voice_agent::store::{Cursor, Redis, RoomStore};
 use voice_room::{Change, OpId, RoomId, Version, record::Committed};
 
 const CALLERS: usize = 10_000;
@@ -113,9 +113,14 @@ fn get(known: &Mutex<Change>) -> Change {
 /// Changes that were answered as done and are not in the events, or twice, or not alone with their version.
 pub(super) async fn wrong(store: &Redis, run: &Run) -> anyhow::Result<usize> {
     let mut told: BTreeMap<(RoomId, Version), Vec<OpId>> = BTreeMap::new();
-    let mut reader = store.follow(voice_agent::store::Cursor::default());
-    while let Ok(page) = tokio::time::timeout(Duration::from_secs(3), reader.next(20_000)).await {
-        for (_, event) in page? {
+    let mut cursor = Cursor::default();
+    loop {
+        let page = store.events(cursor.clone(), 20_000).await?;
+        if page.is_empty() {
+            break;
+        }
+        for (position, event) in page {
+            cursor.read(position);
             told.entry((event.room, event.version))
                 .or_default()
                 .push(event.op_id);

@@ -27,6 +27,7 @@ pub fn event(position: Position, e: &StateChangeEvent) -> Event {
         room: e.room.to_string(),
         incarnation: e.incarnation.0,
         transition: Some(transition(e)),
+        gap: None,
     }
 }
 

@@ -5,8 +5,8 @@ use crate::store::position::StreamId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeMap, str::FromStr};
 use voice_room::{
-    ClientId, Epoch, EventType, Incarnation, Port, RoomId, RoomRecord, SourceId, State, StateChangeEvent,
-    Version, Wall,
+    ClientId, Epoch, EventType, Incarnation, Port, RoomId, RoomRecord, SourceId, StateChangeEvent, Version,
+    Wall,
 };
 
 /// The fields of a room's hash, in the order in which the scripts give them.
@@ -30,27 +30,13 @@ struct Data {
     ports: Vec<Port>,
 }
 
-/// A record's fields.
-pub(super) fn record_fields(
-    record: &RoomRecord,
-    trace: Option<&str>,
-) -> Result<[String; 9], serde_json::Error> {
-    let data = Data {
+/// The field of a record that nobody but us reads.
+pub(super) fn data(record: &RoomRecord) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Data {
         source: record.source.clone(),
         host: record.host.clone(),
         ports: record.ports.clone(),
-    };
-    Ok([
-        record.state.name().into(),
-        record.version.to_string(),
-        record.epoch.to_string(),
-        record.op_id.to_string(),
-        record.incarnation.to_string(),
-        record.owner.to_string(),
-        record.since.0.to_string(),
-        serde_json::to_string(&data)?,
-        trace.unwrap_or_default().into(),
-    ])
+    })
 }
 
 /// A record from its fields; the error says what is wrong with which.
@@ -75,35 +61,6 @@ pub(super) fn record(room: &RoomId, fields: &[String]) -> Result<RoomRecord, Str
         host: data.host,
         ports: data.ports,
     })
-}
-
-/// An event's fields, as name, value, ….
-pub(super) fn event_fields(event: &StateChangeEvent) -> Result<Vec<String>, serde_json::Error> {
-    let fields = [
-        ("room", event.room.to_string()),
-        ("incarnation", event.incarnation.to_string()),
-        ("event_type", event.event_type.name().into()),
-        ("old_state", event.old_state.map_or("", State::name).into()),
-        ("new_state", event.new_state.name().into()),
-        ("version", event.version.to_string()),
-        ("epoch", event.epoch.to_string()),
-        ("op_id", event.op_id.to_string()),
-        ("actor", serde_json::to_string(&event.actor)?),
-        ("reason", event.reason.clone()),
-        (
-            "trace_id",
-            event
-                .trace_id
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-        ),
-        ("timestamp", event.timestamp.0.to_string()),
-    ];
-    Ok(fields
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect())
 }
 
 /// An event from its fields.

@@ -39,6 +39,11 @@ pub(super) fn events(partition: u8) -> String {
     format!("{{v{partition:02}}}:events")
 }
 
+/// Up to which entry a partition's events were cut off.
+pub(super) fn cut(partition: u8) -> String {
+    format!("{{v{partition:02}}}:events:cut")
+}
+
 /// CRC16 as Redis Cluster has it (XMODEM).
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {

@@ -23,6 +23,10 @@ use std::{
 
 /// After a connection could not be made, who asks next is told so at once for this long.
 const NOT_AGAIN_FOR: Duration = Duration::from_millis(200);
+/// Calls that may wait for the connection's task; who comes then waits too, within its deadline.
+const WAITING: usize = 1024;
+/// Bytes of calls that are put together before they are written, while more wait.
+const AT_A_TIME: usize = 64 * 1024;
 /// What a cluster's client does by itself about redirections, a slot on its way, or a node that is gone.
 const CLUSTER_RETRIES: u32 = 6;
 const CLUSTER_WAIT_MS: (u64, u64) = (20, 300);
@@ -215,7 +219,9 @@ impl Link {
                 // The deadline is that of the call, which drops what it waits for.
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(None)
-                    .set_response_timeout(None);
+                    .set_response_timeout(None)
+                    .set_pipeline_buffer_size(WAITING)
+                    .set_write_backpressure_boundary(AT_A_TIME);
                 let connection = client.get_multiplexed_async_connection_with_config(&config);
                 Ok(Connection::Single(connection.await?))
             }

@@ -1,6 +1,9 @@
 //! Why a call to Redis did not do what it should: what may be tried again, what an operator must mend, what is not ours.
 
-use crate::{store::StoreError, telemetry::Counter};
+use crate::{
+    store::{Position, StoreError},
+    telemetry::Counter,
+};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// See the variants.
@@ -19,6 +22,8 @@ pub(super) enum Problem {
         /// What.
         problem: String,
     },
+    /// Events that were asked for are gone.
+    Cut(Vec<Position>),
 }
 
 impl Problem {
@@ -42,7 +47,9 @@ impl Problem {
                 again("is that a cluster? Then set store.redis.cluster = true; ")
             }
             ServerErrorKind::ReadOnly => again("it is a replica now; "),
-            ServerErrorKind::NoPerm => Problem::Refused(format!("{place}: {error}")),
+            ServerErrorKind::NoPerm => Problem::Refused(format!(
+                "{place}: {error}; the ACL of store.redis.username lacks something, docs/OPERATIONS.md has what it needs"
+            )),
             ServerErrorKind::ResponseError => Problem::Refused(format!("{place}: {error}")),
             _ => again(""),
         }
@@ -69,6 +76,10 @@ impl Problem {
             Problem::Foreign { key, problem } => {
                 Counter::StoreForeign.count();
                 StoreError::Foreign { key, problem }
+            }
+            Problem::Cut(up_to) => {
+                Counter::EventsCut.count();
+                StoreError::Cut { up_to }
             }
         }
     }

@@ -4,6 +4,10 @@ use super::{link::Link, problem::Problem};
 use redis::{Cmd, Value};
 use std::sync::LazyLock;
 
+/// Most calls have not more arguments, and not more bytes: then their memory is taken once.
+const ARGS: usize = 40;
+const BYTES: usize = 1024;
+
 /// One script.
 pub(super) struct Script {
     body: &'static str,
@@ -49,18 +53,34 @@ impl Script {
 
     /// Runs it.
     pub(super) async fn run(&self, link: &Link, call: &Call) -> Result<Value, Problem> {
-        match link.call(&command("EVALSHA", &self.hash, call)).await {
-            Err(Problem::NoScript) => link.call(&command("EVAL", self.body, call)).await,
+        let fill = |cmd: &mut Cmd| {
+            cmd.arg(&call.keys).arg(&call.args);
+        };
+        self.send(link, call.keys.len(), fill).await
+    }
+
+    /// Runs it with so many keys; `fill` writes these and then the arguments.
+    pub(super) async fn send(
+        &self,
+        link: &Link,
+        keys: usize,
+        fill: impl Fn(&mut Cmd),
+    ) -> Result<Value, Problem> {
+        match link.call(&self.call(keys, &fill)).await {
+            Err(Problem::NoScript) => link.call(&command("EVAL", self.body, keys, &fill)).await,
             other => other,
         }
     }
+
+    /// The call by its hash.
+    pub(super) fn call(&self, keys: usize, fill: impl Fn(&mut Cmd)) -> Cmd {
+        command("EVALSHA", &self.hash, keys, fill)
+    }
 }
 
-fn command(name: &str, script: &str, call: &Call) -> Cmd {
-    let mut cmd = redis::cmd(name);
-    cmd.arg(script)
-        .arg(call.keys.len())
-        .arg(&call.keys)
-        .arg(&call.args);
+fn command(name: &str, script: &str, keys: usize, fill: impl Fn(&mut Cmd)) -> Cmd {
+    let mut cmd = Cmd::with_capacity(ARGS, BYTES + script.len());
+    cmd.arg(name).arg(script).arg(keys);
+    fill(&mut cmd);
     cmd
 }

@@ -44,6 +44,49 @@ impl Redis {
         }
     }
 
+    /// Entries behind `after`, and the last one that was cut off before it was read. The entry that was read last is asked for
+    /// again: while it is there nothing behind it is gone, as only beginnings are cut.
+    async fn behind(
+        &self,
+        after: &Cursor,
+        partition: u8,
+        count: usize,
+    ) -> Result<(Vec<Found>, Option<StreamId>), Problem> {
+        let Some(read) = after.last(partition) else {
+            let from = after.start(partition);
+            let page = self.range(partition, "XRANGE", &from, "+", count).await?;
+            let gone = match after.begins() {
+                Some(begins) => self.cut(partition).await?.filter(|cut| cut.ms >= begins),
+                None => None,
+            };
+            return Ok((page, gone));
+        };
+        let from = read.to_string();
+        let mut page = self.range(partition, "XRANGE", &from, "+", count + 1).await?;
+        if page.first().is_some_and(|(id, _)| *id == read) {
+            page.remove(0);
+            return Ok((page, None));
+        }
+        page.truncate(count);
+        let cut = self.cut(partition).await?;
+        Ok((page, cut.filter(|cut| *cut > read)))
+    }
+
+    /// The last entry that was cut off a partition's events.
+    async fn cut(&self, partition: u8) -> Result<Option<StreamId>, Problem> {
+        let key = keys::cut(partition);
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        match self.link.call(&get).await? {
+            Value::Nil => Ok(None),
+            value => {
+                let id = text(value).ok_or_else(|| Problem::foreign(&*key, "is no text"))?;
+                let id = encode::id(&id).map_err(|problem| Problem::foreign(key, problem))?;
+                Ok(Some(id))
+            }
+        }
+    }
+
     /// Events, and where they end if there are more.
     async fn read_page(
         &self,
@@ -52,17 +95,12 @@ impl Redis {
     ) -> Result<(Vec<(Position, StateChangeEvent)>, Vec<Position>), Problem> {
         let count = limit.clamp(1, PAGE);
         let mut pages = iter(0..keys::PARTITIONS)
-            .map(|partition| async move {
-                (
-                    partition,
-                    self.range(partition, "XRANGE", &after.start(partition), "+", count)
-                        .await,
-                )
-            })
+            .map(|partition| async move { (partition, self.behind(after, partition, count).await) })
             .buffer_unordered(usize::from(keys::PARTITIONS));
-        let (mut all, mut horizon, mut ends) = (Vec::new(), None, Vec::new());
+        let (mut all, mut horizon, mut ends, mut gone) = (Vec::new(), None, Vec::new(), Vec::new());
         while let Some((partition, page)) = pages.next().await {
-            let page = page?;
+            let (page, cut) = page?;
+            gone.extend(cut.map(|id| Position::Stream { id, partition }));
             if page.len() == count
                 && let Some((last, _)) = page.last()
             {
@@ -73,6 +111,9 @@ impl Redis {
                 .into_iter()
                 .filter_map(|(id, event)| Some((id, partition, event?)));
             all.extend(events);
+        }
+        if !gone.is_empty() {
+            return Err(Problem::Cut(gone));
         }
         all.sort_by_key(|(id, partition, _)| (*id, *partition));
         let known = all
@@ -172,7 +213,7 @@ impl Redis {
         for partition in 0..keys::PARTITIONS {
             let key = keys::events(partition);
             let call = Call {
-                keys: vec![key.clone(), keys::isolated(partition)],
+                keys: vec![key.clone(), keys::isolated(partition), keys::cut(partition)],
                 args: args.clone(),
             };
             let trimmed = async {
@@ -220,7 +261,8 @@ impl Follower {
     /// Waits for events, and gives at most `limit`. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// Redis does not answer now; asked again, it goes on where it was. Wait a little before that.
+    /// Redis does not answer now; asked again, it goes on where it was. Wait a little before that. Or events were cut off
+    /// before they were read: told once, then it goes on behind them.
     pub async fn next(&mut self, limit: usize) -> Result<Vec<(Position, StateChangeEvent)>, StoreError> {
         loop {
             // Before reading, so that nothing falls between.
@@ -228,7 +270,11 @@ impl Follower {
                 let listener = self.redis.link.subscribe(&self.redis.config, keys::CHANNEL).await;
                 self.listener = Some(listener.map_err(Problem::told)?);
             }
-            let events = self.redis.events(self.cursor.clone(), limit).await?;
+            let events = self.redis.events(self.cursor.clone(), limit).await;
+            if let Err(StoreError::Cut { up_to }) = &events {
+                up_to.iter().for_each(|position| self.cursor.read(*position));
+            }
+            let events = events?;
             if !events.is_empty() {
                 events
                     .iter()

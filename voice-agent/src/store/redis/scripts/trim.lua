@@ -1,7 +1,7 @@
 -- Cuts a partition's events that are too old or too many, but nothing that a registered group has not acknowledged, and
 -- forgets isolations that ended long ago.
 --
--- KEYS  1 events  2 isolated rooms
+-- KEYS  1 events  2 isolated rooms  3 the last entry that was cut off, for readers
 -- ARGV  1 the oldest milliseconds to keep  2 how many to keep at most  3 isolations that ended before this are forgotten
 
 local function less(a, b) return #a < #b or (#a == #b and a < b) end
@@ -17,6 +17,15 @@ if kind ~= 'stream' then
   if kind ~= 'none' then return { 'FOREIGN', KEYS[1], 'is no stream' } end
   return { 'OK', 0, 0 }
 end
+local noted = redis.call('TYPE', KEYS[3]).ok
+if noted ~= 'string' and noted ~= 'none' then return { 'FOREIGN', KEYS[3], 'is no string' } end
+-- Cuts what is older than an id, and keeps in mind the last one of it.
+local function cut_before(id)
+  local last = id ~= '0-0' and redis.call('XREVRANGE', KEYS[1], '(' .. id, '-', 'COUNT', 1)[1]
+  if not last then return 0 end
+  redis.call('SET', KEYS[3], last[1])
+  return redis.call('XTRIM', KEYS[1], 'MINID', id)
+end
 local kept = nil
 for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local of = {}
@@ -30,7 +39,7 @@ end
 local before = redis.call('XLEN', KEYS[1])
 local from = ARGV[1] .. '-0'
 if kept and older(kept, from) then from = kept end
-local cut = redis.call('XTRIM', KEYS[1], 'MINID', from)
+local cut = cut_before(from)
 local most = tonumber(ARGV[2])
 if before - cut > most then
   if kept then
@@ -38,8 +47,10 @@ if before - cut > most then
     local last = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', math.min(before - cut - most, 1000))
     local first = last[#last][1]
     if older(kept, first) then first = kept end
-    cut = cut + redis.call('XTRIM', KEYS[1], 'MINID', first)
+    cut = cut + cut_before(first)
   else
+    cut = cut + redis.call('XTRIM', KEYS[1], 'MAXLEN', most + 1)
+    redis.call('SET', KEYS[3], redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1])
     cut = cut + redis.call('XTRIM', KEYS[1], 'MAXLEN', most)
   end
 end
