@@ -263,8 +263,8 @@ impl voice_common::Tables for Host<'_> {
         self.tables.kill_switch()
     }
 
-    fn range(&self) -> (u16, u16) {
-        (*self.ports.start(), *self.ports.end())
+    fn in_range(&self, port: u16) -> bool {
+        self.ports.contains(&port)
     }
 
     fn slot(&self, port: u16) -> u32 {

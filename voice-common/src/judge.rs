@@ -40,8 +40,8 @@ pub struct Room {
 pub trait Tables {
     /// Whether the kill switch is on.
     fn kill_switch(&self) -> bool;
-    /// The media range, both ends included.
-    fn range(&self) -> (u16, u16);
+    /// Whether a port is of the media range.
+    fn in_range(&self, port: u16) -> bool;
     /// The slot of a port; [`UNBOUND`] for none, [`MUX`] for a shared one.
     fn slot(&self, port: u16) -> u32;
     /// The room in a slot; `None` for a slot that does not exist, such as [`MUX`].
@@ -125,8 +125,7 @@ where
         return Glance::Off(reason);
     }
     let local = plain.local(direction);
-    let (first, last) = tables.range();
-    if local.wrapping_sub(first) > last.wrapping_sub(first) {
+    if !tables.in_range(local) {
         return Glance::Off(Reason::OutOfRange);
     }
     let slot = tables.slot(local);
@@ -174,8 +173,7 @@ pub fn judge_slot<T: Tables>(slot: u32, class: Class, tables: &T) -> Result<Boun
 /// The slot of a local port.
 #[inline(always)]
 fn slot<T: Tables>(local: u16, tables: &T) -> Result<u32, Reason> {
-    let (first, last) = tables.range();
-    if local < first || local > last {
+    if !tables.in_range(local) {
         return Err(Reason::OutOfRange);
     }
     match tables.slot(local) {

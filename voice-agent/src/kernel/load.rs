@@ -127,10 +127,10 @@ fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], sl
     for by_slot in shape::BY_SLOT {
         loader.map_max_entries(by_slot, slots);
     }
+    let (first, last) = (u32::from(*config.ports.start()), u32::from(*config.ports.end()));
     let level: &'static u8 = if config.log { &u8::MAX } else { &0 };
     loader
-        .override_global("PORT_FIRST", leak(*config.ports.start()), true)
-        .override_global("PORT_LAST", leak(*config.ports.end()), true)
+        .override_global("RANGE", leak([first, last.saturating_sub(first)]), true)
         .override_global("AYA_LOG_LEVEL", level, true)
         .verifier_log_level(VerifierLogLevel::DISABLE);
     loader
@@ -231,7 +231,7 @@ fn missing(name: &str) -> KernelError {
     }
 }
 
-/// The loader borrows its settings; two bytes are kept for the life of the process.
-fn leak(value: u16) -> &'static u16 {
+/// The loader borrows its settings; a few bytes are kept for the life of the process.
+fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
