@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking too")]
 
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
-use voice_agent::{config::XdpPolicy, kernel::KernelError};
-use voice_common::{FlowKey, Owner, RoomEntry, abi};
+use voice_agent::{
+    config::XdpPolicy,
+    kernel::{KernelError, pinned, tables::Tables},
+};
+use voice_common::{FlowKey, Owner, abi};
 use voice_room::{Binding, Flow, Incarnation, Port, Ssrc, input::FoundBinding};
 use voice_tests::{
     clock,
@@ -150,13 +153,16 @@ impl Rooms {
         of_reason.map(|(_, _, n)| n).sum()
     }
 
+    fn tables(&self) -> Tables {
+        pinned::tables(&self.node.pin_dir()).unwrap()
+    }
+
     fn map(&self, name: &str) -> MapData {
         MapData::from_pin(self.node.pin_dir().join(name)).unwrap()
     }
 
     fn slot_of_port(&self) -> u32 {
-        let ports: Array<_, u32> = Array::try_from(Map::Array(self.map("PORT_SLOT"))).unwrap();
-        ports.get(&u32::from(SHARED), 0).unwrap()
+        self.tables().port(SHARED)
     }
 
     fn flows(&self) -> HashMap<MapData, FlowKey, Owner> {
@@ -366,8 +372,7 @@ fn what_somebody_wrote_into_flows_and_ports_is_repaired() {
             _ => {}
         }
     }
-    let mut ports: Array<_, u32> = Array::try_from(Map::Array(rooms.map("PORT_SLOT"))).unwrap();
-    ports.set(u32::from(SHARED), cut.slot, 0).unwrap();
+    rooms.tables().set_port(SHARED, cut.slot);
     assert_eq!(rooms.node.kernel().reconcile().len(), 2);
     rooms.expect_cut(&[0]);
     assert_eq!(rooms.node.kernel().reconcile(), [""; 0]);
@@ -497,8 +502,7 @@ fn what_an_agent_of_another_abi_left_attached_goes_at_the_start_and_cuts_nobody(
         "not occupied by the old one: {status:?}"
     );
     // The kernel detaches a link a moment after its pin is removed.
-    let slots: Array<_, RoomEntry> = Array::try_from(Map::Array(rooms.map("ROOMS"))).unwrap();
-    assert_eq!(slots.get(&1, 0).unwrap().deadline, 0);
+    assert_eq!(rooms.tables().room(1).deadline, 0);
     clock::wait_for("packets of the room that was cut", Duration::from_secs(5), || {
         let before = (rooms.server.count(), rooms.users[0].count());
         rooms.users[0].send(server_addr(0), Packet::first(1));

@@ -275,7 +275,7 @@ fn detach_lets_everything_go() {
 #[test]
 fn two_instances_cut_each_their_own_and_the_end_of_one_leaves_the_other() {
     let (mut first, stuck, open, _) = blocked(XdpPolicy::Off, HOUR);
-    let dir = first.fs.path().join("voice-agent-b/v3");
+    let dir = first.fs.path().join("voice-agent-b/v4");
     let features = voice_agent::kernel::Features::detect();
     let start = || voice_agent::kernel::Kernel::start_with(&config(&[], XdpPolicy::Off), &dir, features);
     let (mut second, _) = first.pair.node.run(start).unwrap().unwrap();

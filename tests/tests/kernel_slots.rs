@@ -6,7 +6,7 @@ use aya::maps::{Array, Map, MapData};
 use std::{net::UdpSocket, time::Duration};
 use voice_agent::{
     config::{KernelConfig, XdpPolicy},
-    kernel::{Features, Kernel, KernelError},
+    kernel::{Features, Kernel, KernelError, pinned, tables::Tables},
 };
 use voice_room::{Incarnation, Port};
 use voice_tests::{
@@ -108,6 +108,11 @@ impl Bare {
         let start = || Kernel::start_with(config, &dir, Features::detect());
         self.ns.run(start).unwrap().map(|(kernel, _)| kernel)
     }
+
+    fn tables(&self) -> Tables {
+        let dir = self.fs.path().join(format!("v{}", voice_common::ABI_VERSION));
+        pinned::tables(&dir).unwrap()
+    }
 }
 
 #[test]
@@ -204,25 +209,19 @@ fn what_somebody_wrote_into_the_maps_is_repaired_and_counted() {
     kernel.arm(&room("stuck"), LIFE, false, deadline).unwrap();
     assert_eq!(kernel.reconcile(), [""; 0]);
 
-    let mut ports = array::<u32>(&bare, "PORT_SLOT");
-    let stuck = ports.get(&u32::from(P), 0).unwrap();
-    let open = ports.get(&u32::from(P + 2), 0).unwrap();
-    ports.set(u32::from(P), 0, 0).unwrap();
-    ports.set(7, stuck, 0).unwrap();
-    let mut rooms = array::<voice_common::RoomEntry>(&bare, "ROOMS");
-    let words = rooms.get(&stuck, 0).unwrap();
-    rooms.set(open, words, 0).unwrap();
-    rooms
-        .set(stuck, voice_common::RoomEntry { deadline: 0, ..words }, 0)
-        .unwrap();
+    let tables = bare.tables();
+    let (stuck, open) = (tables.port(P), tables.port(P + 2));
+    tables.set_port(P, 0);
+    tables.set_port(7, stuck);
+    tables.arm(open, deadline, false);
+    tables.disarm(stuck);
 
     let repaired = kernel.reconcile();
     assert_eq!(repaired.len(), 3, "{repaired:?}");
     assert_eq!(kernel.status().repairs, 3);
-    assert_eq!(ports.get(&u32::from(P), 0).unwrap(), stuck);
-    assert_eq!(ports.get(&7, 0).unwrap(), 0);
-    assert_eq!(rooms.get(&stuck, 0).unwrap().deadline, deadline.0);
-    assert_eq!(rooms.get(&open, 0).unwrap().deadline, 0);
+    assert_eq!((tables.port(P), tables.port(7)), (stuck, 0));
+    assert_eq!(tables.room(stuck).deadline, deadline.0);
+    assert_eq!(tables.room(open).deadline, 0);
     assert_eq!(kernel.reconcile(), [""; 0]);
 }
 
@@ -234,7 +233,7 @@ fn a_block_whose_room_cannot_be_told_rests_until_its_deadline() {
     kernel.bind(&room("room"), LIFE, &[Port(P)]).unwrap();
     let deadline = clock::now() + Duration::from_millis(500);
     kernel.arm(&room("room"), LIFE, false, deadline).unwrap();
-    let slot = array::<u32>(&bare, "PORT_SLOT").get(&u32::from(P), 0).unwrap();
+    let slot = bare.tables().port(P);
     drop(kernel);
     let mut info = array::<voice_common::RoomInfo>(&bare, "ROOM_INFO");
     let mut name = info.get(&slot, 0).unwrap();
@@ -243,15 +242,10 @@ fn a_block_whose_room_cannot_be_told_rests_until_its_deadline() {
 
     let mut kernel = bare.start(&config).unwrap();
     assert_eq!(kernel.reconcile(), [""; 0]);
-    let rooms = array::<voice_common::RoomEntry>(&bare, "ROOMS");
-    assert_eq!(
-        rooms.get(&slot, 0).unwrap().deadline,
-        deadline.0,
-        "still in force"
-    );
+    assert_eq!(bare.tables().room(slot).deadline, deadline.0, "still in force");
     clock::sleep_until(deadline);
     kernel.reconcile();
-    assert_eq!(array::<u32>(&bare, "PORT_SLOT").get(&u32::from(P), 0).unwrap(), 0);
+    assert_eq!(bare.tables().port(P), 0);
     for n in 0..SLOTS {
         kernel.bind(&room(&format!("r{n}")), LIFE, &[]).unwrap();
     }
@@ -267,14 +261,14 @@ fn pins_of_another_shape_are_refused_by_name_and_left_alone() {
     let KernelError::PinShape { pin, found, expected } = &refused else {
         panic!("{refused}");
     };
-    assert!(pin.ends_with("v3/ROOMS"), "{}", pin.display());
+    assert!(pin.ends_with("v4/ROOM_INFO"), "{}", pin.display());
     assert_eq!(
         found,
-        "a Array map with key size 4, value size 64, max entries 7, flags 0x400"
+        "a Array map with key size 4, value size 80, max entries 7, flags 0x0"
     );
     assert_eq!(
         expected,
-        "a Array map with key size 4, value size 64, max entries 8, flags 0x400 (kernel.max_slots is 7; with 6 it fits)"
+        "a Array map with key size 4, value size 80, max entries 8, flags 0x0 (kernel.max_slots is 7; with 6 it fits)"
     );
     assert!(
         refused.to_string().contains("`voice-agent kernel detach`"),
@@ -286,18 +280,18 @@ fn pins_of_another_shape_are_refused_by_name_and_left_alone() {
     let counts = MapData::from_pin(pins.join("COUNTS")).unwrap();
     counts.pin(pins.join("CONTROL")).unwrap();
     let refused = bare.start(&config(&[], XdpPolicy::Off)).unwrap_err().to_string();
-    assert!(refused.contains("v3/CONTROL is a PerCpuArray map"), "{refused}");
+    assert!(refused.contains("v4/CONTROL is a PerCpuArray map"), "{refused}");
     let dead = voice_agent::kernel::pinned::Pinned::open(&pins)
         .unwrap_err()
         .to_string();
-    assert!(dead.contains("v3/CONTROL is a PerCpuArray map"), "{dead}");
+    assert!(dead.contains("v4/CONTROL is a PerCpuArray map"), "{dead}");
 }
 
 #[test]
 fn without_a_bpffs_the_error_says_how_to_mount_one() {
     let ns = Netns::new("bare").unwrap();
     let scratch = Scratch::new("nofs").unwrap();
-    let dir = scratch.path().join("voice-agent/v3");
+    let dir = scratch.path().join("voice-agent/v4");
     let start = || Kernel::start_with(&config(&[], XdpPolicy::Off), &dir, Features::detect());
     let refused = ns.run(start).unwrap().unwrap_err().to_string();
     assert!(refused.contains("`mount -t bpf bpf /sys/fs/bpf`"), "{refused}");

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod attach;
+mod direct;
 mod drops;
 mod error;
 mod ethtool;

@@ -2,7 +2,7 @@
 //!
 //! What a packet is and what becomes of it is decided in `voice-common`; here are maps, counters and return codes.
 //! Built for bpfel-unknown-none by `cargo xtask build-ebpf`; on the host it only compiles.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
     expect(dead_code, reason = "the host only type-checks this crate")

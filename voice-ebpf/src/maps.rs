@@ -1,4 +1,5 @@
-//! The maps, the settings given at load, and reading them as [`Tables`]. Userspace is the only writer of the first six.
+//! The maps, the settings given at load, and reading them as [`Tables`]. The programs write counters and events, and userspace all
+//! else.
 
 use aya_ebpf::{
     Global,
@@ -10,17 +11,13 @@ use aya_ebpf::{
 use voice_common::{
     FlowKey, Hook, HookCounts, Owner, Room, RoomCounts, RoomEntry, RoomInfo, SsrcKey, Tables,
     abi::{
-        CONTROL_WORDS, CpuHooks, EVENT_BYTES, KILL_SWITCH, MAX_CPUS, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS,
-        Sure,
+        CONTROL_WORDS, CpuHooks, EVENT_BYTES, KILL_SWITCH, MAX_CPUS, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, Sure,
+        UNBOUND,
     },
 };
 
 #[map]
 static CONTROL: Array<u64> = Array::with_max_entries(CONTROL_WORDS, BPF_F_MMAPABLE);
-#[map]
-static PORT_SLOT: Array<u32> = Array::with_max_entries(PORTS, BPF_F_MMAPABLE);
-#[map]
-static ROOMS: Array<RoomEntry> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 // Without preallocation an entry is replaced as a whole, and costs memory only while it is there.
 #[map]
 static FLOWS: HashMap<FlowKey, Owner> = HashMap::with_max_entries(MAX_FLOWS, BPF_F_NO_PREALLOC);
@@ -37,6 +34,41 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
 /// the fewest instructions.
 #[unsafe(no_mangle)]
 static RANGE: Global<[u32; 2]> = Global::new([50_000, 10_000]);
+
+/// Stands in for the slots of all ports, which are one value of a map: its address is known, and there is nothing to look up.
+/// The agent puts that map in the place of this section when it loads the programs (`kernel/direct.rs`).
+#[unsafe(link_section = ".bss.PORT_SLOT")]
+#[unsafe(no_mangle)]
+static mut PORT_SLOT: [u32; 1] = [UNBOUND];
+/// The same for the rooms of all slots.
+#[unsafe(link_section = ".bss.ROOMS")]
+#[unsafe(no_mangle)]
+static mut ROOMS: [[u64; 8]; 1] = [[0; 8]; 1];
+
+/// Where the value of the map begins that a static stands in for. By an instruction that the compiler does not look into: it
+/// would hold the stand-in's size for the map's.
+macro_rules! start_of {
+    ($stand_in:ident) => {{
+        #[cfg(target_arch = "bpf")]
+        {
+            let start;
+            // SAFETY: loads an address, and nothing else.
+            unsafe {
+                core::arch::asm!("{} = {} ll", out(reg) start, sym $stand_in, options(pure, nomem, nostack));
+            }
+            start
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        (&raw mut $stand_in).cast()
+    }};
+}
+
+/// Where the room in a slot lies; `None` for one that no node has. Of those that only this node lacks, `COUNTS` knows.
+#[inline(always)]
+fn room_at(slot: u32) -> Option<*const RoomEntry> {
+    let rooms: *const RoomEntry = start_of!(ROOMS);
+    (slot < MAX_SLOTS).then(|| rooms.wrapping_add(slot as usize))
+}
 
 /// What each hook passed without a room, by CPU: a plain array, since one for each CPU would be looked up by pointers that cost
 /// more than all the rest of such a packet. In a section of its own, which makes it a map with one value.
@@ -74,18 +106,16 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn slot(&self, port: u16) -> u32 {
-        match PORT_SLOT.get_ptr(u32::from(port)) {
-            // SAFETY: a lookup's result points at a live u32; userspace writes it at any time, hence volatile.
-            Some(slot) => unsafe { slot.read_volatile() },
-            None => voice_common::abi::UNBOUND,
-        }
+        let slots: *const u32 = start_of!(PORT_SLOT);
+        // SAFETY: there is one for every port; userspace writes it at any time, hence volatile.
+        unsafe { slots.wrapping_add(usize::from(port)).read_volatile() }
     }
 
     #[inline(always)]
     fn room(&self, slot: u32) -> Option<Room> {
-        let entry = ROOMS.get_ptr(slot)?;
-        // SAFETY: a lookup's result points at a live RoomEntry; userspace writes it at any time, hence volatile. The
-        // deadline is read first: it is the word that commits the others.
+        let entry = room_at(slot)?;
+        // SAFETY: points at a live RoomEntry; userspace writes it at any time, hence volatile. The deadline is read first:
+        // it is the word that commits the others.
         unsafe {
             Some(Room {
                 deadline: (&raw const (*entry).deadline).read_volatile(),
@@ -97,7 +127,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn deadline(&self, slot: u32) -> Option<u64> {
-        let entry = ROOMS.get_ptr(slot)?;
+        let entry = room_at(slot)?;
         // SAFETY: as above.
         Some(unsafe { (&raw const (*entry).deadline).read_volatile() })
     }
@@ -118,7 +148,7 @@ impl Tables for Maps {
     fn is_over(&self, slot: u32, deadline: u64) -> bool {
         // SAFETY: takes nothing; in every kernel since 5.5, and no more than a load there.
         let ticks = unsafe { bpf_jiffies64() };
-        // Never: it has as many entries as ROOMS. What cannot be known passes.
+        // A slot that this node lacks. What cannot be known passes.
         let Some(counts) = COUNTS.get_ptr_mut(slot) else {
             return true;
         };

@@ -8,6 +8,7 @@ use crate::{
 };
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::{info, warn};
+use core::hint::cold_path;
 use voice_common::{
     Bound, Class, Direction, DropEvent, Glance, Hook, Reason, RoomCounts, Verdict, abi::Told, glance,
     judge_any, judge_slot,
@@ -90,7 +91,11 @@ fn count<A: At, C: Context>(
     class: Class,
     verdict: Verdict,
 ) -> Option<&'static mut RoomCounts> {
-    let counts = COUNTS.get_ptr_mut(slot)?;
+    let Some(counts) = COUNTS.get_ptr_mut(slot) else {
+        cold_path();
+        count_reason::<A>(Reason::NoSlot);
+        return None;
+    };
     // SAFETY: points at this CPU's live counters; packets of one CPU are judged one at a time, userspace only reads
     // (and zeroes a slot while no port leads to it).
     let counts = unsafe { &mut *counts };

@@ -1,6 +1,14 @@
 //! Loads the programs and their maps: pins checked and adopted, settings written in, everything verified by the kernel.
 
-use super::{KernelError, hooks::Hooks, mapped, marks::Marks, object, shape, tables::Tables};
+use super::{
+    KernelError,
+    direct::{self, DIRECT},
+    hooks::Hooks,
+    mapped,
+    marks::Marks,
+    object, shape,
+    tables::Tables,
+};
 use crate::config::KernelConfig;
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -98,13 +106,15 @@ pub fn load(config: &KernelConfig, pin_dir: &Path, features: Features) -> Result
     let found = shape::check_all(slots, pin_dir)?;
     mapped::raise_memlock();
     let mut ebpf = loader(config, pin_dir, &shapes, slots).load(OBJECT)?;
+    let [ports, rooms] = DIRECT.map(|name| {
+        let shape = shapes.iter().find(|shape| shape.name == name);
+        let map = direct::open(shape.ok_or_else(|| missing(name))?, pin_dir)?;
+        direct::put(&map, name, &ebpf)?;
+        Ok::<_, KernelError>(map)
+    });
+    let (ports, rooms) = (ports?, rooms?);
     verify(&mut ebpf, features)?;
-    let tables = Tables::new(
-        &data(&mut ebpf, "CONTROL")?,
-        &data(&mut ebpf, "PORT_SLOT")?,
-        &data(&mut ebpf, "ROOMS")?,
-        slots,
-    )?;
+    let tables = Tables::new(&data(&mut ebpf, "CONTROL")?, &ports, &rooms, slots)?;
     let maps = maps(&mut ebpf)?;
     Ok(Loaded {
         ebpf,
@@ -120,7 +130,7 @@ const HOOKS: &str = ".bss.HOOKS";
 
 fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], slots: u32) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
-    for shape in shapes {
+    for shape in shapes.iter().filter(|shape| !DIRECT.contains(&shape.name)) {
         let name = if shape.name == "HOOKS" { HOOKS } else { shape.name };
         loader.map_pin_path(name, shape.pin(pin_dir));
     }
@@ -224,7 +234,8 @@ fn data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, KernelError> {
     }
 }
 
-fn missing(name: &str) -> KernelError {
+/// The object has no such map or program.
+pub(super) fn missing(name: &str) -> KernelError {
     KernelError::Load {
         what: format!("looking for {name} in the embedded object"),
         problem: "it is not there; rebuild with `cargo xtask build-ebpf`".into(),

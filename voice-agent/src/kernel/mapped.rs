@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// An array map of `T`, mapped into this process. Its words are shared with the kernel programs (and the CLI), so
+/// An array map of `T`, or one whose only value is an array of `T`, mapped into this process. Its words are shared with the kernel programs (and the CLI), so
 /// they are only reached as atomics.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
@@ -26,8 +26,8 @@ unsafe impl<T> Send for Mapped<T> {}
 unsafe impl<T> Sync for Mapped<T> {}
 
 impl<T> Mapped<T> {
-    /// The kernel rounds each value up to 8 bytes.
-    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+    /// As the kernel lays out what is in one value. It rounds values up to 8 bytes: those of several are multiples of that.
+    const STRIDE: usize = size_of::<T>();
 
     /// Maps an array of `entries` values. The caller has checked that the map is one (see `shape`).
     pub(super) fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {

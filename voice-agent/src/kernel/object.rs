@@ -1,8 +1,9 @@
-//! What a pin stands for. aya takes whatever it finds at a path for the map or link that it wants, so we look first. By
+//! What a pin stands for, and making a map that aya does not know how to make. aya takes whatever it finds at a path for the map or link that it wants, so we look first. By
 //! bare system calls; what is made of the answer is in `shape` and `attach`.
 
 use super::{
     KernelError,
+    shape::Shape,
     tcx::{BPF_TCX_EGRESS, BPF_TCX_INGRESS},
 };
 use nix::unistd::geteuid;
@@ -20,6 +21,7 @@ use std::{
 };
 
 /// linux/bpf.h
+const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_TYPE_XDP: u32 = 6;
@@ -196,6 +198,41 @@ pub(super) fn refused(path: &Path, source: io::Error) -> KernelError {
             source,
         },
     }
+}
+
+/// Makes a map of this shape.
+pub(super) fn create_map(shape: &Shape) -> io::Result<OwnedFd> {
+    let mut name = [0; 16];
+    // The kernel wants a zero behind it.
+    for (to, from) in name[..15].iter_mut().zip(shape.name.bytes()) {
+        *to = from;
+    }
+    let mut create = Create {
+        kind: shape.kind as u32,
+        key: shape.key,
+        value: shape.value,
+        entries: shape.entries,
+        flags: shape.flags,
+        inner: 0,
+        numa_node: 0,
+        name,
+    };
+    let fd = bpf(BPF_MAP_CREATE, &mut create)?;
+    // SAFETY: the kernel made this descriptor for us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `bpf_attr` of BPF_MAP_CREATE, as far as it is used.
+#[repr(C)]
+struct Create {
+    kind: u32,
+    key: u32,
+    value: u32,
+    entries: u32,
+    flags: u32,
+    inner: u32,
+    numa_node: u32,
+    name: [u8; 16],
 }
 
 /// `bpf_attr` of BPF_OBJ_GET.

@@ -116,24 +116,14 @@ pub fn survey(config: &KernelConfig, pin_dir: &Path) -> Result<Survey, KernelErr
 impl Pinned {
     /// Opens the pins under `pin_dir` (see `Paths::pin_dir`), checking their shape.
     pub fn open(pin_dir: &Path) -> Result<Pinned, KernelError> {
-        let no_pins = || KernelError::NoPins {
-            dir: pin_dir.to_owned(),
-        };
-        let slots = shape::slots(pin_dir)?.ok_or_else(no_pins)?;
-        for shape in shape::shapes(slots) {
-            if !shape.check(pin_dir)? {
-                return Err(no_pins());
-            }
-        }
-        let control = data(pin_dir, "CONTROL")?;
-        let ports = data(pin_dir, "PORT_SLOT")?;
+        let tables = tables(pin_dir)?;
         let info = Map::Array(data(pin_dir, "ROOM_INFO")?);
         let counts = Map::PerCpuArray(data(pin_dir, "COUNTS")?);
         let flows = Map::HashMap(data(pin_dir, "FLOWS")?);
         let ssrcs = Map::HashMap(data(pin_dir, "SSRCS")?);
         Ok(Pinned {
             dir: pin_dir.to_owned(),
-            tables: Tables::new(&control, &ports, &data(pin_dir, "ROOMS")?, slots)?,
+            tables,
             info: info.try_into().map_err(|e| KernelError::map("ROOM_INFO", &e))?,
             counts: counts.try_into().map_err(|e| KernelError::map("COUNTS", &e))?,
             hooks: Hooks::new(Map::Array(data(pin_dir, "HOOKS")?))?,
@@ -371,7 +361,26 @@ fn remove_version(version: &Path) -> Result<Vec<String>, KernelError> {
     Ok(gone)
 }
 
-fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, KernelError> {
+/// The memory-mapped tables under `pin_dir`, if every map there has its shape.
+///
+/// # Errors
+/// There are no pins, or not ours.
+pub fn tables(pin_dir: &Path) -> Result<Tables, KernelError> {
+    let no_pins = || KernelError::NoPins {
+        dir: pin_dir.to_owned(),
+    };
+    let slots = shape::slots(pin_dir)?.ok_or_else(no_pins)?;
+    for shape in shape::shapes(slots) {
+        if !shape.check(pin_dir)? {
+            return Err(no_pins());
+        }
+    }
+    let [control, ports, rooms] = ["CONTROL", "PORT_SLOT", "ROOMS"].map(|name| data(pin_dir, name));
+    Tables::new(&control?, &ports?, &rooms?, slots)
+}
+
+/// Opens a map's pin.
+pub(super) fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, KernelError> {
     MapData::from_pin(pin_dir.join(name)).map_err(|e| match error::errno(&e) {
         Some(libc::EPERM | libc::EACCES) => KernelError::Permission {
             what: format!("opening the pin {}", pin_dir.join(name).display()),

@@ -8,7 +8,7 @@ use aya::maps::{MapInfo, MapType};
 use std::path::{Path, PathBuf};
 use voice_common::{
     FlowKey, Owner, RoomCounts, RoomEntry, RoomInfo, SsrcKey,
-    abi::{CONTROL_WORDS, CpuHooks, EVENT_BYTES, MAX_CPUS, MAX_FLOWS, MAX_SSRCS, PORTS},
+    abi::{CONTROL_WORDS, CpuHooks, EVENT_BYTES, MAX_CPUS, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, PORTS},
 };
 
 /// linux/bpf.h: an entry costs memory only while it is there.
@@ -16,32 +16,31 @@ const NO_PREALLOC: u32 = 1;
 /// linux/bpf.h: can be mapped into memory.
 const MMAPABLE: u32 = 1 << 10;
 
-/// The table with an entry for each slot; the others by slot have as many.
-const ROOMS: &str = "ROOMS";
-/// The maps with an entry for each slot.
-pub(super) const BY_SLOT: [&str; 3] = [ROOMS, "ROOM_INFO", "COUNTS"];
+const ROOM_INFO: &str = "ROOM_INFO";
+/// The maps with an entry for each slot. `ROOMS` has one for each that could be, so that its size is known to the programs.
+pub(super) const BY_SLOT: [&str; 2] = [ROOM_INFO, "COUNTS"];
 
 /// One pinned map.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     /// Its name in the object, and of its pin.
     pub(super) name: &'static str,
-    kind: MapType,
-    key: u32,
-    value: u32,
-    entries: u32,
-    flags: u32,
+    pub(super) kind: MapType,
+    pub(super) key: u32,
+    pub(super) value: u32,
+    pub(super) entries: u32,
+    pub(super) flags: u32,
 }
 
 /// Every pinned map, with `slots` entries in those that are by slot.
 pub(super) fn shapes(slots: u32) -> [Shape; 9] {
     [
         mapped::<u64>("CONTROL", CONTROL_WORDS),
-        mapped::<u32>("PORT_SLOT", PORTS),
+        direct::<u32>("PORT_SLOT", PORTS),
         hash::<FlowKey>("FLOWS", MAX_FLOWS),
         hash::<SsrcKey>("SSRCS", MAX_SSRCS),
-        mapped::<RoomEntry>(ROOMS, slots),
-        array::<RoomInfo>("ROOM_INFO", MapType::Array, slots),
+        direct::<RoomEntry>("ROOMS", MAX_SLOTS),
+        array::<RoomInfo>(ROOM_INFO, MapType::Array, slots),
         array::<RoomCounts>("COUNTS", MapType::PerCpuArray, slots),
         array::<[CpuHooks; MAX_CPUS]>("HOOKS", MapType::Array, 1),
         Shape {
@@ -69,6 +68,14 @@ fn mapped<T>(name: &'static str, entries: u32) -> Shape {
     Shape {
         flags: MMAPABLE,
         ..array::<T>(name, MapType::Array, entries)
+    }
+}
+
+/// The same with all `of` of them in one value, so that programs know where it lies.
+fn direct<T>(name: &'static str, of: u32) -> Shape {
+    Shape {
+        value: size(size_of::<T>()).saturating_mul(of),
+        ..mapped::<T>(name, 1)
     }
 }
 
@@ -160,9 +167,9 @@ pub(super) fn check_all(slots: u32, pin_dir: &Path) -> Result<usize, KernelError
 
 /// With how many slots the pinned maps were made. `None`: there are none.
 pub(super) fn slots(pin_dir: &Path) -> Result<Option<u32>, KernelError> {
-    let pin = pin_dir.join(ROOMS);
+    let pin = pin_dir.join(ROOM_INFO);
     // What is expected of the others does not depend on it; of this one only the number is not known.
-    let any = mapped::<RoomEntry>(ROOMS, 0);
+    let any = array::<RoomInfo>(ROOM_INFO, MapType::Array, 0);
     let found = open(&pin).map_err(|e| e.or_wrong(|what| any.wrong(&pin, &what)))?;
     Ok(found.map(|map| map.max_entries()))
 }

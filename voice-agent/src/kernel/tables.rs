@@ -23,7 +23,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Maps the tables; `slots` are the entries of `ROOMS`. Their shapes have been checked.
+    /// Maps the tables; `slots` is how many of `ROOMS` are used. Their shapes have been checked.
     pub(super) fn new(
         control: &MapData,
         ports: &MapData,
@@ -37,7 +37,7 @@ impl Tables {
         })
     }
 
-    /// Entries of `ROOMS`; slot 0 is none.
+    /// Used slots of `ROOMS`; slot 0 is none.
     pub fn slots(&self) -> u32 {
         self.rooms.entries()
     }

@@ -8,23 +8,23 @@ use crate::{
     clock,
 };
 use anyhow::Context;
-use aya::maps::{Array, Map, MapData};
 use std::{path::Path, thread, time::Duration};
+use voice_agent::kernel::pinned;
 use voice_common::RoomEntry;
 use voice_room::Mono;
 
 /// Waits until the rooms of the dead media server are cut and every gateway knows.
 pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Result<Vec<Figure>> {
-    let rooms = agent.pin_dir().join("ROOMS");
+    let pins = agent.pin_dir();
     let patience = times.stuck_after + 2 * times.heartbeat + Duration::from_secs(60);
     let over = clock::poll(patience, || {
         // Seldom: what is measured has the machine to itself.
         thread::sleep(Duration::from_secs(1));
-        let armed = armed(&rooms).ok().filter(|armed| armed.len() >= DYING as usize)?;
+        let armed = armed(&pins).ok().filter(|armed| armed.len() >= DYING as usize)?;
         Some((armed, crowd.complete()?))
     });
     let (armed, told) = over.with_context(|| {
-        let cut = armed(&rooms).map_or_else(|e| format!("{e:#}: none"), |armed| armed.len().to_string());
+        let cut = armed(&pins).map_or_else(|e| format!("{e:#}: none"), |armed| armed.len().to_string());
         format!(
             "{cut} of {DYING} rooms are cut after {patience:?}; {}\n{}",
             crowd.describe(),
@@ -52,17 +52,10 @@ pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Res
 }
 
 /// Every verdict in force.
-fn armed(pin: &Path) -> anyhow::Result<Vec<RoomEntry>> {
-    let map = Map::Array(MapData::from_pin(pin)?);
-    let rooms: Array<MapData, RoomEntry> = map.try_into()?;
-    let mut armed = Vec::new();
-    for slot in 1..rooms.len() {
-        let entry = rooms.get(&slot, 0)?;
-        if entry.deadline != 0 {
-            armed.push(entry);
-        }
-    }
-    Ok(armed)
+fn armed(pins: &Path) -> anyhow::Result<Vec<RoomEntry>> {
+    let tables = pinned::tables(pins)?;
+    let entries = (1..tables.slots()).map(|slot| tables.room(slot));
+    Ok(entries.filter(|entry| entry.deadline != 0).collect())
 }
 
 /// The last lines of a log.
