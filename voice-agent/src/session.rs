@@ -35,7 +35,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
     Epoch, NodeName, PeerId, RoomId, Wall,
     command::{Expired, RoomUpdate},
+    sync::{Proposal, Rollback},
 };
+
+/// The protocol versions that are spoken here.
+const SPOKEN: RangeInclusive<u32> = 1..=2;
 
 /// All sessions of this agent. Cheap to clone: the gRPC service and the driver share it.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub struct PeerView {
     pub since: Wall,
     /// How many rooms it serves.
     pub rooms: usize,
+    /// How many changes it was asked to agree to, without an end yet.
+    pub prepared: usize,
     /// How many STATE_EXPIRED it has not acknowledged.
     pub pending: usize,
 }
@@ -138,6 +144,21 @@ impl Sessions {
     /// Tells the sessions that serve the room of a change. DESTROYED ends their serving it.
     pub fn update(&self, update: &RoomUpdate) {
         self.hub().update(update);
+    }
+
+    /// Asks those who must agree to a change. Those it did not reach, because their stream has ended since.
+    pub fn prepare(&self, proposal: &Proposal) -> Vec<PeerId> {
+        self.hub().prepare(proposal)
+    }
+
+    /// Tells those who were asked that nothing changes.
+    pub fn rollback(&self, rollback: &Rollback) {
+        self.hub().rollback(rollback);
+    }
+
+    /// Tells one peer what a room is now.
+    pub fn tell(&self, to: &PeerId, update: &RoomUpdate) {
+        self.hub().tell(to, update);
     }
 
     /// Connected peers by role.

@@ -102,6 +102,7 @@ fn rooms(c: &Config) -> Value {
         "host_silence": format_duration(r.host_silence).to_string(),
         "idle": format_duration(r.idle).to_string(),
         "quota": r.quota,
+        "prepare_within": format_duration(r.prepare_within).to_string(),
     })
 }
 

@@ -37,6 +37,7 @@ fn list(answer: &TopologyResponse, out: Output, room: Option<&RoomId>) -> String
         "PROTOCOL",
         "CONNECTED",
         "ROOMS",
+        "PREPARED",
         "UNACKNOWLEDGED",
     ];
     out.table(&header, answer.peers.iter().map(|peer| row(peer, out)).collect())
@@ -53,6 +54,7 @@ fn row(peer: &Peer, out: Output) -> Vec<Cell> {
         out.cell(None, peer.protocol_version),
         out.cell(None, text::duration(peer.connected_ms)),
         out.cell(None, text::count(peer.rooms.into())),
+        out.cell(None, peer.prepared),
         out.cell(waiting, peer.unacknowledged),
     ]
 }
@@ -76,8 +78,8 @@ mod tests {
         let peers = vec![gateway];
         assert_eq!(
             list(&TopologyResponse { peers }, Output::plain(), None),
-            "PEER  ROLE     TAG  WEIGHT  PROTOCOL  CONNECTED  ROOMS  UNACKNOWLEDGED\n\
-             gw-1  gateway  -    10      1         95 s       3      1\n"
+            "PEER  ROLE     TAG  WEIGHT  PROTOCOL  CONNECTED  ROOMS  PREPARED  UNACKNOWLEDGED\n\
+             gw-1  gateway  -    10      1         95 s       3      0         1\n"
         );
     }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     kernel::{self, KernelError},
     store::{Member, Refresh},
-    telemetry::counters,
+    telemetry::{Counter, counters},
 };
 use futures::future::join_all;
 use std::time::Duration;
@@ -112,9 +112,9 @@ impl Driver {
             }
             Command::PushRestored(update) => self.sessions.restored(&update),
             Command::PushUpdate(update) => self.sessions.update(&update),
-            Command::Prepare(proposal) => self.nobody_to_ask(proposal),
-            // Nobody was asked, and nobody said what it knows.
-            Command::Rollback(_) | Command::Tell { .. } => {}
+            Command::Prepare(proposal) => self.prepare(&proposal),
+            Command::Rollback(rollback) => self.sessions.rollback(&rollback),
+            Command::Tell { to, update } => self.sessions.tell(&to, &update),
             Command::Commit(change) => self.commit(change),
             Command::Claim { room, incarnation } => self.registry.claim(vec![(room, incarnation)]),
             Command::Cede { room } => self.registry.cede(room),
@@ -125,6 +125,7 @@ impl Driver {
             Command::Members(changes) => self.members(changes),
             Command::Record(entry) => {
                 self.tally.take(&entry);
+                self.vitals.take(&entry);
                 self.audit.decided(&entry);
                 self.evidence.keep(entry);
             }
@@ -254,20 +255,11 @@ impl Driver {
         self.step(room, incarnation, Step::Arm, at, result);
     }
 
-    /// No session speaks of PREPARE yet: whoever is named has not agreed.
-    fn nobody_to_ask(&mut self, proposal: Proposal) {
-        for peer in proposal.to {
-            let (room, attempt) = (proposal.room.clone(), proposal.attempt);
-            let vote = Err("its session does not speak of PREPARE".into());
-            self.core.handle(
-                now(),
-                Input::Vote {
-                    room,
-                    peer,
-                    attempt,
-                    vote,
-                },
-            );
+    /// Who is not reached has gone since it was named, and is not waited for.
+    fn prepare(&mut self, proposal: &Proposal) {
+        Counter::SyncPrepares.count();
+        for peer in self.sessions.prepare(proposal) {
+            self.core.handle(now(), Input::PeerGone(peer));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the driver leaves behind as it works, for whoever watches it: readable without asking it anything.
 
 use super::clock::now;
+use crate::telemetry::Counter;
 use prometheus::{Histogram, HistogramOpts};
 use std::{
     sync::{
@@ -9,7 +10,7 @@ use std::{
     },
     time::Duration,
 };
-use voice_room::Mono;
+use voice_room::{Entry, Mono, timeline::What};
 
 /// Upper bounds in seconds: a group commit is one sync, from below a millisecond to a hung disk.
 const COMMIT_SECONDS: [f64; 12] = [
@@ -22,6 +23,8 @@ pub struct Vitals {
     tick: Arc<AtomicU64>,
     /// How long the store took to answer a commit, seconds; failures included.
     pub commits: Histogram,
+    /// How long a sync took from PREPARE to the store's answer, seconds; those that came to nothing are not in it.
+    pub syncs: Histogram,
 }
 
 impl Vitals {
@@ -32,10 +35,29 @@ impl Vitals {
     pub fn new() -> Result<Vitals, prometheus::Error> {
         let help = "How long the store took to answer a commit, failures included.";
         let options = HistogramOpts::new("store_commit_seconds", help).buckets(COMMIT_SECONDS.to_vec());
+        let help =
+            "How long a change took from asking the peers of its room (PREPARE) to the store's answer.";
+        let syncs = HistogramOpts::new("sync_seconds", help).buckets(COMMIT_SECONDS.to_vec());
         Ok(Vitals {
             tick: Arc::new(AtomicU64::new(now().mono.0)),
             commits: Histogram::with_opts(options)?,
+            syncs: Histogram::with_opts(syncs)?,
         })
+    }
+
+    /// Counts what an entry tells of a sync.
+    pub fn take(&self, entry: &Entry) {
+        let What::Synced(sync) = &entry.what else { return };
+        Counter::SyncAgreed.add(sync.agreed.len());
+        Counter::SyncRefused.add(sync.refused.len());
+        Counter::SyncSilent.add(sync.silent.len());
+        Counter::SyncNoted.add(sync.committed.len());
+        if sync.result.is_ok() {
+            Counter::SyncCommitted.count();
+            self.syncs.observe(sync.took.as_secs_f64());
+        } else {
+            Counter::SyncRolledBack.count();
+        }
     }
 
     /// The driver ticked at this time.

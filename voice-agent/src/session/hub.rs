@@ -1,6 +1,10 @@
 //! The topology: which peers are connected, which rooms each serves, and what is pushed to whom. No I/O: pushing means
 //! queueing, so every method is quick. A peer's own rooms are in `served`, the peers of a room in `index`.
 
+mod sync;
+
+pub(super) use sync::Vote;
+
 use crate::{
     proto::v1::{Welcome, agent_message::Message},
     session::{
@@ -87,6 +91,7 @@ struct Peer {
     outgoing: Outgoing,
     cut: CancellationToken,
     served: Served,
+    asked: sync::Asked,
 }
 
 impl Peer {
@@ -134,6 +139,7 @@ impl Hub {
             outgoing: new.outgoing,
             cut: new.cut,
             served,
+            asked: sync::Asked::new(),
         };
         peer.push(Message::Welcome(new.welcome));
         for expired in due {
@@ -246,6 +252,7 @@ impl Hub {
             .map(|(id, _)| id.clone())
             .collect();
         let kept = self.ledger.keep(expired, everyone, ids.into_iter(), now);
+        self.end_attempts(&expired.room);
         let targets = self.targets(&expired.room, everyone);
         let message = Shared::from(Message::StateExpired(wire::expired(expired, now)));
         let taken = targets
@@ -285,8 +292,11 @@ impl Hub {
 
     /// Tells those who serve the room of a change.
     pub(super) fn update(&mut self, update: &RoomUpdate) {
-        for (_, peer) in self.targets(&update.room, false) {
-            peer.push(Message::RoomUpdate(wire::update(update)));
+        let mut told = sync::Told::new(update);
+        for id in self.index.peers(&update.room) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                told.push(peer);
+            }
         }
         self.forget_if_over(update);
     }
@@ -313,6 +323,7 @@ impl Hub {
             protocol: peer.protocol,
             since: peer.since,
             rooms: peer.served.len(),
+            prepared: peer.asked.len(),
             pending: pending.get(id).copied().unwrap_or_default(),
         };
         let serves = |peer: &Peer| room.is_none_or(|room| peer.served.contains(room));
@@ -347,8 +358,18 @@ impl Hub {
         serve.filter_map(|id| self.peers.get_key_value(id)).collect()
     }
 
+    /// Whatever the peers of this room were asked about is void.
+    fn end_attempts(&mut self, room: &RoomId) {
+        for id in self.index.peers(room) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_over(room, None);
+            }
+        }
+    }
+
     fn forget_if_over(&mut self, update: &RoomUpdate) {
         if update.state == State::Destroyed {
+            self.end_attempts(&update.room);
             for id in self.index.take(&update.room) {
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.served.forget(&update.room);

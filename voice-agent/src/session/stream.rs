@@ -9,7 +9,7 @@ use crate::{
     driver::{Handle, handle::Stopped},
     proto::v1::{PeerMessage, Welcome, peer_message::Message},
     session::{
-        PROTOCOL_VERSION, Sessions,
+        SPOKEN, Sessions,
         hub::{Joined, Left, Newcomer},
         outgoing::{self, Drain},
         peer::PeerInfo,
@@ -78,12 +78,12 @@ where
     S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
 {
     let sessions = cleanup.sessions.clone();
-    let software = hello(&mut inbound).await?;
-    let welcome = welcome(&sessions, &cleanup.handle).await?;
+    let (protocol, software) = hello(&mut inbound).await?;
+    let welcome = welcome(&sessions, &cleanup.handle, protocol).await?;
     let newcomer = Newcomer {
         info: cleanup.info.clone(),
         software,
-        protocol: PROTOCOL_VERSION,
+        protocol,
         outgoing: cleanup.outgoing.clone(),
         cut,
         welcome,
@@ -103,7 +103,7 @@ where
         &cleanup.handle,
         &cleanup.info,
         &cleanup.outgoing,
-        stream,
+        (stream, protocol),
     )
     .run(inbound)
     .await
@@ -117,11 +117,14 @@ fn of_replaced(left: Option<Left>, info: &PeerInfo) -> Vec<Input> {
         rooms: Vec::new(),
         ..left
     };
-    cleanup::left_behind(&left, &why)
+    let mut inputs = vec![Input::PeerGone(info.id.clone())];
+    inputs.extend(cleanup::left_behind(&left, &why));
+    inputs
 }
 
-/// The first message must be a Hello of our protocol. What it says of the peer's software.
-async fn hello<S>(inbound: &mut S) -> Result<String, Status>
+/// The first message must be a Hello of a protocol that is spoken here. The version that is spoken then, and what it says of
+/// the peer's software.
+async fn hello<S>(inbound: &mut S) -> Result<(u32, String), Status>
 where
     S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
 {
@@ -143,23 +146,25 @@ where
             "the first message must be Hello",
         )));
     };
-    if hello.protocol_version != PROTOCOL_VERSION {
+    if hello.protocol_version < *SPOKEN.start() {
         return Err(malformed(Status::failed_precondition(format!(
-            "protocol_version {} is not spoken here: supported is {PROTOCOL_VERSION}",
-            hello.protocol_version
+            "protocol_version {} is not spoken here: supported are {} to {}",
+            hello.protocol_version,
+            SPOKEN.start(),
+            SPOKEN.end()
         ))));
     }
+    let protocol = hello.protocol_version.min(*SPOKEN.end());
     translate::hello(&hello).map_err(|refusal| malformed(Status::invalid_argument(refusal.message)))?;
-    Ok(format!("{} {}", hello.software, hello.software_version)
-        .trim()
-        .to_owned())
+    let software = format!("{} {}", hello.software, hello.software_version);
+    Ok((protocol, software.trim().to_owned()))
 }
 
-async fn welcome(sessions: &Sessions, handle: &Handle) -> Result<Welcome, Status> {
+async fn welcome(sessions: &Sessions, handle: &Handle, protocol: u32) -> Result<Welcome, Status> {
     let isolations = handle.isolations().await.map_err(stopping)?;
     let now = wall_now();
     Ok(Welcome {
-        protocol_version: PROTOCOL_VERSION,
+        protocol_version: protocol,
         node: sessions.0.node.to_string(),
         epoch: Some(wire::epoch(sessions.0.epoch)),
         isolations: isolations.iter().map(|i| wire::isolation(i, now)).collect(),

@@ -9,6 +9,7 @@ mod pushes;
 mod quiet;
 mod storm;
 mod streams;
+mod sync;
 mod tokens;
 
 use super::*;

@@ -14,6 +14,7 @@ use std::{
 use voice_room::{
     ClientId, Epoch, Flow, IdError, Incarnation, OpId, Port, RoomId, Ssrc, TraceId, Version, Wall,
     input::{Ask, ClientAct, ClientFact, Credential, Heartbeat, Request, Served},
+    sync::{Attempt, Known},
 };
 
 /// Rooms in one heartbeat message.
@@ -47,6 +48,14 @@ impl Refusal {
     /// The role of this peer does not allow it.
     pub(super) fn not_allowed(message: impl Into<String>) -> Refusal {
         Refusal::new("not_allowed", message)
+    }
+
+    /// A room that the peer does not serve.
+    pub(super) fn not_your_room(room: &RoomId) -> Refusal {
+        Refusal::new(
+            "not_your_room",
+            format!("this peer does not serve room {room}: nothing was asked of it"),
+        )
     }
 
     /// A bound was reached.
@@ -298,17 +307,66 @@ fn flow(room: &RoomId, given: &v1::Flow, port: Port) -> Result<Flow, Refusal> {
 
 /// What an acknowledgement names.
 pub(super) fn ack(ack: &v1::ExpiredAck) -> Result<(RoomId, Version, Epoch), Refusal> {
-    let epoch = ack
-        .epoch
-        .ok_or_else(|| Refusal::malformed("ExpiredAck needs `epoch`, as it came with STATE_EXPIRED"))?;
-    Ok((
-        RoomId::new(&ack.room)?,
-        Version(ack.version),
-        Epoch {
-            era: epoch.era,
-            revision: epoch.revision,
-        },
-    ))
+    let epoch = epoch("ExpiredAck", ack.epoch)?;
+    Ok((RoomId::new(&ack.room)?, Version(ack.version), epoch))
+}
+
+/// What the note of a COMMIT names.
+pub(super) fn commit_ack(ack: &v1::CommitAck) -> Result<(RoomId, Version, Epoch), Refusal> {
+    let epoch = epoch("CommitAck", ack.epoch)?;
+    Ok((RoomId::new(&ack.room)?, Version(ack.version), epoch))
+}
+
+/// An answer to PREPARE: of which room, to which attempt, and what it is.
+pub(super) fn prepare_ack(ack: v1::PrepareAck) -> Result<(RoomId, Attempt, Result<(), String>), Refusal> {
+    text("refused", &ack.refused, MAX_REASON)?;
+    let attempt = Attempt {
+        epoch: epoch("PrepareAck", ack.epoch)?,
+        number: ack.attempt,
+    };
+    let vote = match ack.refused {
+        agreed if agreed.is_empty() => Ok(()),
+        why => Err(why),
+    };
+    Ok((RoomId::new(&ack.room)?, attempt, vote))
+}
+
+/// What a peer holds of its rooms; one mistake refuses it whole.
+pub(super) fn known_rooms(known: &v1::KnownRooms) -> Result<Vec<Known>, Refusal> {
+    if known.rooms.len() > MAX_ROOMS {
+        return Err(Refusal::malformed(format!(
+            "{} rooms in one KnownRooms: at most {MAX_ROOMS}; send several messages",
+            known.rooms.len()
+        )));
+    }
+    let mut seen = HashSet::new();
+    let mut one = |known: &v1::KnownRoom| {
+        let room = RoomId::new(&known.room)?;
+        if !seen.insert(room.clone()) {
+            let twice = format!("room {room} stands twice in one KnownRooms");
+            return Err(Refusal::malformed(twice));
+        }
+        Ok(Known {
+            room,
+            epoch: known.epoch.map(of_wire).unwrap_or_default(),
+            incarnation: Incarnation(known.incarnation),
+            version: Version(known.version),
+            prepared: known.prepared,
+        })
+    };
+    known.rooms.iter().map(&mut one).collect()
+}
+
+fn epoch(message: &str, given: Option<v1::Epoch>) -> Result<Epoch, Refusal> {
+    let missing = || Refusal::malformed(format!("{message} needs `epoch`, as it came"));
+    given.map(of_wire).ok_or_else(missing)
+}
+
+fn of_wire(epoch: v1::Epoch) -> Epoch {
+    Epoch {
+        era: epoch.era,
+        revision: epoch.revision,
+    }
 }
 
 /// The trace id of a W3C traceparent; `None` when it is not one, which W3C says to ignore.

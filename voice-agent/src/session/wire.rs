@@ -2,8 +2,9 @@
 
 use crate::{proto::v1, session::translate::Refusal};
 use voice_room::{
-    Epoch, Isolation, Rejected, State, Wall,
+    Epoch, EventType, Isolation, Rejected, State, Wall,
     command::{Accepted, Expired, RoomUpdate},
+    sync::{Proposal, Rollback},
 };
 
 pub(super) fn epoch(epoch: Epoch) -> v1::Epoch {
@@ -68,6 +69,54 @@ pub(super) fn update(update: &RoomUpdate) -> v1::RoomUpdate {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
+    }
+}
+
+pub(super) fn commit(told: &RoomUpdate) -> v1::Commit {
+    v1::Commit {
+        update: Some(update(told)),
+        over: told.over,
+    }
+}
+
+pub(super) fn prepare(proposal: &Proposal) -> v1::Prepare {
+    v1::Prepare {
+        room: proposal.room.to_string(),
+        incarnation: proposal.incarnation.0,
+        event: event(proposal.event).into(),
+        state: state(proposal.state).into(),
+        version: proposal.version.0,
+        epoch: Some(epoch(proposal.attempt.epoch)),
+        attempt: proposal.attempt.number,
+        answer_within_ms: u64::try_from(proposal.within.as_millis()).unwrap_or(u64::MAX),
+        reason: proposal.reason.clone(),
+        trace_id: proposal
+            .trace_id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    }
+}
+
+pub(super) fn rollback(rollback: &Rollback) -> v1::Rollback {
+    v1::Rollback {
+        room: rollback.room.to_string(),
+        epoch: Some(epoch(rollback.attempt.epoch)),
+        attempt: rollback.attempt.number,
+        reason: rollback.reason.clone(),
+    }
+}
+
+/// Only what a peer can ask for is ever proposed.
+fn event(event: EventType) -> v1::EventType {
+    match event {
+        EventType::Create => v1::EventType::Create,
+        EventType::StartLive => v1::EventType::StartLive,
+        EventType::HostDisconnect => v1::EventType::HostDisconnect,
+        EventType::HostReturn => v1::EventType::HostReturn,
+        EventType::NoActiveUser => v1::EventType::NoActiveUser,
+        EventType::Close => v1::EventType::Close,
+        _ => v1::EventType::Unspecified,
     }
 }
 

@@ -86,6 +86,14 @@ counters! {
     SessionSilentPeers, "session_silent_peers", "Streams ended because two pings in a row were not answered.";
     SessionReplaced, "session_replaced", "Streams replaced by a new one of the same peer id.";
     SessionStrayAcks, "session_stray_acks", "Acknowledgements of a STATE_EXPIRED that is not pending: repeats, or withdrawn meanwhile.";
+    SessionStrayVotes, "session_stray_votes", "Answers to PREPARE that no question of this stream waits for: late, repeated or made up.";
+    SyncPrepares, "sync_prepares", "Changes that peers were asked to agree to.";
+    SyncAgreed, "sync_agreed", "Peers that agreed to a change.";
+    SyncRefused, "sync_refused", "Peers that refused a change.";
+    SyncSilent, "sync_silent", "Peers that did not answer within rooms.prepare_within.";
+    SyncCommitted, "sync_committed", "Changes that all agreed to and the store took.";
+    SyncRolledBack, "sync_rolled_back", "Changes that were asked about and not made, or of which that is not known.";
+    SyncNoted, "sync_noted", "Peers that took note of a COMMIT in time.";
     SessionNotKept, "session_not_kept", "STATE_EXPIRED that could not be kept for reconnects because too many are.";
     TokenNoKeys, "token_no_keys", "Host tokens refused because tokens.keys is empty.";
     TokenNotGiven, "token_not_given", "Starts and returns of hosts refused because no token was given.";
@@ -121,6 +129,12 @@ pub struct Count {
 }
 
 impl Counter {
+    /// Counts so many.
+    pub fn add(self, n: usize) {
+        let n = u64::try_from(n).unwrap_or(u64::MAX);
+        self.cell().fetch_add(n, Ordering::Relaxed);
+    }
+
     /// Counts one.
     pub fn count(self) {
         self.cell().fetch_add(1, Ordering::Relaxed);

@@ -16,6 +16,7 @@ pub fn peer(p: &PeerView, now: Wall) -> Peer {
         since: Some(time(p.since)),
         connected_ms: millis(now.since(p.since)),
         rooms: u32::try_from(p.rooms).unwrap_or(u32::MAX),
+        prepared: u32::try_from(p.prepared).unwrap_or(u32::MAX),
         unacknowledged: u32::try_from(p.pending).unwrap_or(u32::MAX),
     }
 }

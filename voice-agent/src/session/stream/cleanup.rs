@@ -44,7 +44,7 @@ impl Drop for Cleanup {
         tracing::info!(%peer, %role, replaced = left.is_none(), reason, "stream ended");
         // A stream that was replaced left behind what it had when that happened.
         let Some(left) = left else { return };
-        let mut inputs = Vec::new();
+        let mut inputs = vec![Input::PeerGone(peer.clone())];
         if role == Role::Media {
             inputs.push(Input::SourceLost(self.info.source.clone()));
         }
@@ -63,9 +63,6 @@ impl Cleanup {
 
     /// The driver's queue may be full, and a drop cannot wait: a task of its own tells. It ends with the driver.
     fn tell(&self, inputs: Vec<Input>) {
-        if inputs.is_empty() {
-            return;
-        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return; // No runtime: the agent is going down, and the driver with it.
         };

@@ -3,6 +3,8 @@
 //! for `MAX_HOLD`, because the store is away, further requests are refused: heartbeats behind them must be heard, or
 //! rooms would be cut for our own disk.
 
+mod sync;
+
 use super::{count_unreadable, stopping};
 use crate::{
     driver::{
@@ -80,6 +82,8 @@ pub(super) struct Talk<'s> {
     info: &'s PeerInfo,
     outgoing: &'s Outgoing,
     stream: StreamId,
+    /// The protocol version that is spoken.
+    protocol: u32,
     waiting: FuturesUnordered<BoxFuture<'static, Answer>>,
     /// When the last answer came, or the last request was sent to be answered.
     moved: Instant,
@@ -97,7 +101,7 @@ impl<'s> Talk<'s> {
         handle: &'s Handle,
         info: &'s PeerInfo,
         outgoing: &'s Outgoing,
-        stream: StreamId,
+        (stream, protocol): (StreamId, u32),
     ) -> Talk<'s> {
         Talk {
             sessions,
@@ -105,6 +109,7 @@ impl<'s> Talk<'s> {
             info,
             outgoing,
             stream,
+            protocol,
             waiting: FuturesUnordered::new(),
             moved: Instant::now(),
             keepalive: Keepalive::new(sessions.0.ping_every, sessions.0.pong_within, Instant::now()),
@@ -158,10 +163,9 @@ impl<'s> Talk<'s> {
             Some(Message::ExpiredAck(ack)) => self.ack(&ack).await,
             Some(Message::Keepalive(beat)) => self.beat(beat),
             Some(Message::Hello(_)) => self.refuse(0, Refusal::malformed("Hello was said already")),
-            Some(Message::PrepareAck(_) | Message::CommitAck(_) | Message::KnownRooms(_)) => self.refuse(
-                0,
-                Refusal::malformed("a message of protocol version 2: this stream speaks 1"),
-            ),
+            Some(Message::PrepareAck(ack)) => self.vote(ack).await,
+            Some(Message::CommitAck(ack)) => self.commit_ack(&ack).await,
+            Some(Message::KnownRooms(known)) => self.known_rooms(&known).await,
             None => self.refuse(
                 0,
                 Refusal::malformed("an empty message, or one of a later protocol"),
@@ -221,8 +225,11 @@ impl<'s> Talk<'s> {
         }
     }
 
-    async fn request(&mut self, request_id: u64, request: Request) -> Result<(), Status> {
+    async fn request(&mut self, request_id: u64, mut request: Request) -> Result<(), Status> {
         let room = request.room.clone();
+        if request.ask.to_be_agreed().is_some() {
+            request.participants = self.sessions.hub().participants(&room, &self.info.id);
+        }
         let answer = self.handle.send_request(request).await.map_err(stopping)?;
         self.wait_for(request_id, room, Meant::Serve(Because::Named), answer);
         Ok(())
@@ -392,6 +399,7 @@ impl<'s> Talk<'s> {
 fn cost(message: &PeerMessage) -> usize {
     match &message.message {
         Some(Message::MediaHeartbeat(heartbeat)) => heartbeat.rooms.len().max(1),
+        Some(Message::KnownRooms(known)) => known.rooms.len().max(1),
         _ => 1,
     }
 }

@@ -172,10 +172,11 @@ async fn a_replaced_stream_leaves_its_members_before_the_new_one_is_heard_and_de
                 assert_eq!((broken.members, broken.rooms), (vec![member("r", "a")], vec![]));
                 "broken".into()
             }
+            Told::Fact(Input::PeerGone(peer)) => format!("{peer} gone"),
             other => panic!("{other:?}"),
         });
     }
-    assert_eq!(heard, ["a", "broken", "b"]);
+    assert_eq!(heard, ["a", "gw gone", "broken", "b"]);
     assert_eq!(node.sessions.hub().counts(), (1, 1));
 }
 

@@ -32,13 +32,17 @@ async fn a_hello_is_answered_with_node_epoch_isolations_and_the_keepalive_times(
 }
 
 #[tokio::test]
-async fn another_protocol_version_is_refused_and_the_supported_one_named() {
+async fn a_protocol_version_that_is_not_spoken_is_refused_and_those_that_are_named() {
     let agent = Agent::start().await;
     let peer = [("peer-role", "gateway"), ("peer-id", "gw")];
-    let e = agent.call(&peer, 2).await.unwrap_err();
+    let e = agent.call(&peer, 0).await.unwrap_err();
     assert_eq!(code(&e), Code::FailedPrecondition);
-    assert!(e.to_string().contains("supported is 1"), "{e}");
+    assert!(e.to_string().contains("supported are 1 to 2"), "{e}");
     assert_eq!(agent.sessions.topology(None), []);
+    for (theirs, spoken) in [(1, 1), (2, 2), (3, 2)] {
+        let peer = agent.call(&peer, theirs).await.unwrap();
+        assert_eq!(peer.welcome().protocol_version, spoken);
+    }
 }
 
 #[tokio::test]
@@ -125,11 +129,15 @@ async fn a_ping_of_the_peer_is_answered_with_its_nonce() {
 async fn a_media_server_whose_connection_breaks_is_a_lost_source_and_leaves_the_topology() {
     let mut agent = Agent::start().await;
     drop(agent.peer(Role::Media, "sfu").await);
+    let gone = Input::PeerGone("sfu".parse().unwrap());
+    assert_eq!(agent.told().await, Told::Fact(gone));
     let lost = Input::SourceLost(SourceId::new("peer/sfu").unwrap());
     assert_eq!(agent.told().await, Told::Fact(lost));
     assert_eq!(agent.sessions.topology(None), []);
     drop(agent.peer(Role::Gateway, "gw").await);
     eventually("no task is left", || agent.sessions.0.tasks.is_empty()).await;
+    let gone = Input::PeerGone("gw".parse().unwrap());
+    assert_eq!(agent.told().await, Told::Fact(gone));
     assert!(agent.told.try_recv().is_err(), "a gateway is no source");
 }
 
@@ -144,6 +152,7 @@ async fn a_reconnect_replaces_the_old_stream_with_goodbye_and_aborted_and_the_so
     eventually("the old task ended", || agent.sessions.0.tasks.len() == 1).await;
     assert_eq!(agent.sessions.topology(None).len(), 1);
     new.sender().heartbeat(heartbeat(&[])).await.unwrap();
+    assert!(matches!(agent.told().await, Told::Fact(Input::PeerGone(_))));
     let told = agent.told().await;
     assert!(matches!(told, Told::Fact(Input::Heartbeat(_))), "{told:?}");
 }

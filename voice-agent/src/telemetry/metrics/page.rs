@@ -69,7 +69,8 @@ impl Page {
             .by_role()
             .map(|(role, n)| (vec![role.name().into()], n));
         self.gauge("sessions", "Connected peers.", &["role"], roles)?;
-        self.0.register(Box::new(source.vitals.commits.clone()))
+        self.0.register(Box::new(source.vitals.commits.clone()))?;
+        self.0.register(Box::new(source.vitals.syncs.clone()))
     }
 
     /// Counters of failures and bad input, each by its own name, and what the core left out, by its code.
