@@ -10,6 +10,7 @@ mod progress;
 mod recovery;
 pub mod report;
 mod stats;
+mod sync;
 pub mod table;
 
 pub use args::{Args, Name};
@@ -27,6 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         Name::Node => node::run()?,
         Name::Recovery => recovery::run()?,
         Name::Cas => cas::run()?,
+        Name::Sync => sync::run()?,
     };
     Ok(Report {
         bench: args.name,

@@ -74,6 +74,8 @@ pub(crate) enum BenchName {
     Recovery,
     /// Changes of rooms in Redis, beside redis-benchmark and beside read, compare, write (a minute)
     Cas,
+    /// Changes that three participants must agree to, near and 50 ms away, and a STATE_EXPIRED to 2,000 gateways (two minutes)
+    Sync,
 }
 
 /// Which tests to run.

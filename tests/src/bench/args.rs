@@ -25,4 +25,6 @@ pub enum Name {
     Recovery,
     /// Changes of rooms in Redis: rate and latency of an open loop, saturation beside redis-benchmark, wrong writes
     Cas,
+    /// Changes that three participants must agree to, near and 50 ms away, and a STATE_EXPIRED to 2,000 gateways
+    Sync,
 }

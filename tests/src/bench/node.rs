@@ -2,7 +2,7 @@
 //! streams, each with a socket of its own; 100 gateways are connected from the start.
 
 mod crowd;
-mod process;
+pub(super) mod process;
 mod servers;
 mod storm;
 

@@ -51,7 +51,7 @@ fn rss_mib(status: &str) -> Option<f64> {
 }
 
 /// Lets this process open so many files: a socket for each room.
-pub(super) fn allow_files(files: u64) -> anyhow::Result<()> {
+pub(in crate::bench) fn allow_files(files: u64) -> anyhow::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     // The hard limit is raised only where it must be: that takes CAP_SYS_RESOURCE.
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(files), hard.max(files)).with_context(|| {
