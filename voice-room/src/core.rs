@@ -29,8 +29,8 @@ pub mod view;
 mod witness;
 
 use crate::{
-    Command, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall, input::Restored,
-    record::Member, timeline::Progress,
+    Command, Input, Isolation, Mono, NodeName, Now, PeerId, RoomId, Rules, SourceId, State, Wall,
+    input::Restored, record::Member, sync::Known, timeline::Progress,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -74,6 +74,8 @@ pub struct Core {
     syncs: BTreeMap<RoomId, sync::Line>,
     /// Rooms whose state is to be told to all who serve them, once it is certain.
     announced: BTreeSet<RoomId>,
+    /// Rooms the store is asked about for peers that came back, and what each of them knows.
+    asked: BTreeMap<RoomId, BTreeMap<PeerId, Known>>,
     /// Who joined and left, not yet told to the store.
     members: VecDeque<Member>,
     /// Whether the store is being told of members.
@@ -130,6 +132,7 @@ impl Core {
             refreshing: 0,
             syncs: BTreeMap::new(),
             announced: BTreeSet::new(),
+            asked: BTreeMap::new(),
             members: VecDeque::new(),
             telling: false,
             commands: VecDeque::new(),

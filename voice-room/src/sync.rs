@@ -82,3 +82,16 @@ pub struct Known {
     /// It agreed to an attempt whose end it has not heard.
     pub prepared: bool,
 }
+
+impl Known {
+    /// Of a room that a peer serves, and of which it was told nothing yet.
+    pub fn nothing(room: RoomId) -> Known {
+        Known {
+            room,
+            epoch: Epoch::default(),
+            incarnation: Incarnation::default(),
+            version: Version::default(),
+            prepared: false,
+        }
+    }
+}

@@ -25,6 +25,8 @@ pub(crate) enum Task {
     Demo(Demo),
     /// Run the tests and print "N passed, N failed" (root; under 30 minutes from a fresh clone on two cores)
     Test(Test),
+    /// Simulate agents, peers, store and registry over faulty links, from seeds (no root; 200 seeds take seconds)
+    Simulate(Simulate),
     /// Measure, and compare with the goals (root; a release build first; exit code 1 when a goal does not hold)
     Bench(Bench),
     /// Build the XDP and TC programs and print where the object is
@@ -76,6 +78,20 @@ pub(crate) enum BenchName {
     Cas,
     /// Changes that three participants must agree to, near and 50 ms away, and a STATE_EXPIRED to 2,000 gateways (two minutes)
     Sync,
+}
+
+/// Which seeds to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(crate) struct Simulate {
+    /// How many seeds
+    #[arg(long, default_value_t = 200)]
+    pub(crate) seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    pub(crate) from: u64,
+    /// This one only, and print all that happens in it
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    pub(crate) seed: Option<u64>,
 }
 
 /// Which tests to run.
@@ -137,6 +153,19 @@ mod tests {
         };
         assert_eq!(options, all);
         assert!(parse("xtask demo --fast").is_err());
+    }
+
+    #[test]
+    fn simulate_takes_a_number_of_seeds_or_one() {
+        let Task::Simulate(options) = parse("xtask simulate --seeds 50 --from 7").unwrap() else {
+            panic!("not the simulate task");
+        };
+        assert_eq!((options.seeds, options.from, options.seed), (50, 7, None));
+        let Task::Simulate(options) = parse("xtask simulate --seed 3").unwrap() else {
+            panic!("not the simulate task");
+        };
+        assert_eq!(options.seed, Some(3));
+        assert!(parse("xtask simulate --seed 3 --seeds 9").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod ebpf;
 mod fix;
 mod progress;
 mod setup;
+mod simulate;
 mod test;
 mod verify;
 
@@ -40,6 +41,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Demo(options) => demo::run(&root, &progress, &options),
         Task::Test(options) => test::run(&root, &progress, &options),
+        Task::Simulate(options) => simulate::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &progress, options),
         Task::BuildEbpf => {
             let object = build_ebpf(&root, &progress)?;

@@ -208,8 +208,12 @@ impl Core {
         (change.record.epoch, change.event.epoch) = (epoch, epoch);
         change.record.owner.clone_from(&self.node);
         let change = change.clone();
-        room.record.epoch = epoch;
+        let anew = core::mem::replace(&mut room.record.epoch, epoch) != epoch;
         room.used(change.record.version, &change.record.op_id);
+        if anew {
+            // A start must not tell of it under an epoch below one that was told.
+            self.keep(id);
+        }
         self.out(Command::Commit(change));
     }
 

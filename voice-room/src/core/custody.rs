@@ -41,6 +41,8 @@ impl Core {
     }
 
     pub(super) fn looked(&mut self, now: Now, id: &RoomId, result: Result<Option<Seen>, String>) {
+        let stored = result.as_ref().ok().and_then(Option::as_ref);
+        self.tell_stored(id, stored.map(|seen| &seen.record));
         let Some(custody) = self.custody.remove(id) else {
             return;
         };

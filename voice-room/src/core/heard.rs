@@ -19,6 +19,7 @@ impl Core {
             None if event.new_state != State::Expired => drop(self.isolations.remove(id)),
             None => {}
         }
+        self.follow(event);
         self.out(match (event.new_state, isolation) {
             (State::Expired, Some(isolation)) => Command::PushExpired(Expired {
                 room: id.clone(),
@@ -31,6 +32,18 @@ impl Core {
             _ if event.event_type == EventType::Release => Command::PushRestored(told(event, 0)),
             _ => Command::PushUpdate(told(event, 0)),
         });
+    }
+
+    /// A room that is another's and whose life is over there is over here.
+    fn follow(&mut self, event: &StateChangeEvent) {
+        let told = (event.incarnation, event.version);
+        let over = |r: &Room| {
+            let later = told >= (r.record.incarnation, r.record.version);
+            later && r.authority.ceded_to().is_some() && r.trip.is_none()
+        };
+        if event.new_state == State::Destroyed && self.rooms.get(&event.room).is_some_and(over) {
+            self.has_gone_to_owner(&event.room);
+        }
     }
 
     /// All that is stored: what is not among them of others' rooms was lifted while nobody told.

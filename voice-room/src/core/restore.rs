@@ -175,7 +175,11 @@ impl Core {
         let Some(record) = self.rooms.get(id).map(|r| r.record.clone()) else {
             return;
         };
-        let isolated = self.isolations.get(id).cloned();
+        let isolated = self
+            .isolations
+            .get(id)
+            .cloned()
+            .or_else(|| self.unread_isolation(now, &record));
         let deadline = block
             .map(|b| b.deadline)
             .or(isolated.as_ref().map(|i| i.deadline))
@@ -208,6 +212,17 @@ impl Core {
         });
         let trip = found_trip(now, Change::new(record, event, isolation), deadline, until, true);
         self.re_arm(now, id, trip, block);
+    }
+
+    /// A shared store that is away cannot say how long the room is isolated: then as long as any.
+    fn unread_isolation(&self, now: Now, record: &RoomRecord) -> Option<Isolated> {
+        let left = self.rules.isolation.saturating_sub(now.wall.since(record.since));
+        self.shares().then(|| Isolated {
+            reason: "expired before the restart".into(),
+            until: now.wall + left,
+            deadline: now.mono + left,
+            here_only: false,
+        })
     }
 
     fn re_arm(&mut self, now: Now, id: &RoomId, trip: Trip, block: Option<&FoundBlock>) {

@@ -1,14 +1,19 @@
 //! What peers are told of a room besides its changes: those who come back say what they know, and a new owner says what is.
 //!
 //! Only what is certain is told: the room is held, nothing of it is on its way to the store, and the store has confirmed it
-//! under the present epoch. Until then it is announced: told to all who serve the room as soon as it is certain.
+//! under the present epoch. Until then it is announced: told to all who serve the room as soon as it is certain. Of another
+//! owner's room a shared store is asked.
 
 use super::{Core, room::Room};
 use crate::{
-    Command, Now, PeerId, RoomId, State,
+    Command, Now, PeerId, RoomId, RoomRecord, State,
     command::{Expired, RoomUpdate},
     sync::Known,
 };
+use alloc::format;
+
+/// Rooms about which the store is asked at a time for peers that came back. Of more they hear with their next change.
+const MAX_ASKED: usize = 4_096;
 
 impl Core {
     /// A peer said what it knows: it is told of each room that differs, or of which it waits for an attempt's end.
@@ -17,7 +22,36 @@ impl Core {
             match self.is_certain(&known.room) {
                 Some(true) => self.tell_what_differs(peer, known),
                 Some(false) => self.announce(&known.room),
+                None if self.shares() => self.ask_the_store(peer, known),
                 None => {}
+            }
+        }
+    }
+
+    fn ask_the_store(&mut self, peer: &PeerId, known: &Known) {
+        let id = &known.room;
+        if !self.asked.contains_key(id) {
+            if self.asked.len() >= MAX_ASKED {
+                let many = format!("{MAX_ASKED} rooms are asked about, the most: {peer} is not told now");
+                return self.note("known_left_out", id, many);
+            }
+            self.out(Command::Look { room: id.clone() });
+        }
+        let peers = self.asked.entry(id.clone()).or_default();
+        peers.insert(peer.clone(), known.clone());
+    }
+
+    /// What the store holds of another's room. One that it does not hold, or when it is away: they know no less than before.
+    pub(super) fn tell_stored(&mut self, id: &RoomId, stored: Option<&RoomRecord>) {
+        let peers = self.asked.remove(id).unwrap_or_default();
+        let Some(update) = stored.map(as_stored) else {
+            return;
+        };
+        for (to, known) in peers {
+            let given = (known.epoch, known.incarnation, known.version);
+            if given < (update.epoch, update.incarnation, update.version) {
+                let update = update.clone();
+                self.out(Command::Tell { to, update });
             }
         }
     }
@@ -75,5 +109,18 @@ impl Core {
             }),
             None => Command::PushUpdate(update),
         });
+    }
+}
+
+fn as_stored(record: &RoomRecord) -> RoomUpdate {
+    RoomUpdate {
+        room: record.room.clone(),
+        incarnation: record.incarnation,
+        state: record.state,
+        version: record.version,
+        epoch: record.epoch,
+        reason: "as it is stored".into(),
+        trace_id: None,
+        over: 0,
     }
 }

@@ -213,9 +213,13 @@ impl Core {
             trace_id: None,
             timestamp: now.wall,
         };
-        let isolation = isolation
-            .filter(|_| state == State::Expired)
-            .map_or(IsolationChange::Keep, IsolationChange::Set);
+        // A store that still holds it EXPIRED has lost its release as well.
+        let lost_release = stored.is_some_and(|s| s.state == State::Expired);
+        let isolation = match isolation.filter(|_| state == State::Expired) {
+            Some(isolation) => IsolationChange::Set(isolation),
+            None if lost_release && state != State::Expired => IsolationChange::Clear,
+            None => IsolationChange::Keep,
+        };
         Change::new(record, event, isolation)
     }
 

@@ -187,11 +187,14 @@ impl Held {
         Ok(Taken::Anew)
     }
 
+    /// One that is held stays if it ends later: better refused for too long than not at all.
     fn isolate(&mut self, reason: &str, until: Mono) {
-        self.isolated = Some(Isolated {
-            reason: reason.to_string(),
-            until,
-        });
+        if self.isolated.as_ref().is_none_or(|held| held.until < until) {
+            self.isolated = Some(Isolated {
+                reason: reason.to_string(),
+                until,
+            });
+        }
     }
 }
 
@@ -300,8 +303,7 @@ impl Participant {
         Ok(taken)
     }
 
-    /// WELCOME came, with an isolation that lasts. One that is held stays if it ends later: better refused for too long than
-    /// not at all.
+    /// WELCOME came, with an isolation that lasts.
     pub fn isolated(
         &mut self,
         now: Mono,
@@ -309,11 +311,7 @@ impl Participant {
         reason: &str,
         lasts: Duration,
     ) -> Result<(), NotTaken> {
-        let held = self.held(now, room)?;
-        let until = now + lasts;
-        if held.isolated.as_ref().is_none_or(|i| i.until < until) {
-            held.isolate(reason, until);
-        }
+        self.held(now, room)?.isolate(reason, now + lasts);
         Ok(())
     }
 

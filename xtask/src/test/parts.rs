@@ -13,6 +13,7 @@ use std::{
 const ORDER: &[&str] = &[
     "voice-common",
     "voice-room",
+    "voice-sim",
     "xtask",
     "voice-client",
     "voice-history",
