@@ -293,6 +293,7 @@ impl World {
             | Command::Unbind { .. }
             | Command::KeepMaintenance { .. }
             | Command::ForgetMaintenance { .. }
+            | Command::Degraded { .. }
             | Command::Note { .. } => {}
             push => self.push(a, push),
         }
