@@ -2,7 +2,7 @@
 //! nothing; that is `Peer`'s.
 
 use crate::{
-    PROTOCOL_VERSION, Role,
+    OLDEST_PROTOCOL_VERSION, Role,
     proto::v1::{
         AgentMessage, CheckJoinRequest, CheckJoinResponse, ClientEvent, ExpiredAck, Hello, Keepalive,
         KeepaliveKind, MediaHeartbeat, PeerMessage, RoomEvent, StateExpired, Welcome,
@@ -73,7 +73,8 @@ impl PeerClient {
             .map_err(|_| Status::invalid_argument("peer id is not ASCII"))?;
         metadata.insert("peer-id", id);
         let hello = Hello {
-            protocol_version: PROTOCOL_VERSION,
+            // What is bare takes no part in syncs.
+            protocol_version: OLDEST_PROTOCOL_VERSION,
             software: env!("CARGO_PKG_NAME").into(),
             software_version: env!("CARGO_PKG_VERSION").into(),
         };
@@ -110,6 +111,11 @@ impl PeerClient {
     pub fn without_acks(mut self) -> PeerClient {
         self.acknowledges = false;
         self
+    }
+
+    /// What it is made of, for `Peer`, which answers by itself.
+    pub(crate) fn into_parts(self) -> (PeerSender, Streaming<AgentMessage>, Welcome) {
+        (self.outgoing, self.incoming, self.welcome)
     }
 
     /// What the agent said first.
@@ -161,6 +167,12 @@ impl PeerSender {
     /// Sends a message; waits while `OUTGOING` others wait.
     pub async fn send(&self, message: Message) -> Result<(), ClientError> {
         self.0.send(wrap(message)).await.map_err(|_| ClientError::Ended)
+    }
+
+    /// Sends without waiting. False: `OUTGOING` others wait, so the agent does not read. A stream that has ended takes all:
+    /// its end is told by what is received.
+    pub(crate) fn try_send(&self, message: PeerMessage) -> bool {
+        !matches!(self.0.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
     }
 
     /// Sends a room event.
