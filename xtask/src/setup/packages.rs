@@ -167,6 +167,7 @@ mod tests {
                 "iproute2",
                 "make",
                 "mount",
+                "openssl",
                 "prometheus",
                 "redis-server",
                 "redis-tools",
