@@ -3,6 +3,7 @@
 
 pub mod convert;
 mod events;
+mod history;
 mod maintenance;
 mod ops;
 pub(crate) use ops::REASON;
@@ -10,7 +11,9 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use crate::{driver::Handle, proto::admin::admin_server::AdminServer, telemetry::audit::Audit};
+use crate::{
+    driver::Handle, history::History, proto::admin::admin_server::AdminServer, telemetry::audit::Audit,
+};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -31,7 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What `status` says of the agent itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct About {
     /// `node.name`
     pub node: NodeName,
@@ -43,6 +46,8 @@ pub struct About {
     pub started: Wall,
     /// What the start found and repaired.
     pub recovered: String,
+    /// What snapshots are asked of; `None`: none are taken.
+    pub history: Option<History>,
 }
 
 /// Why the admin service could not start or go on.

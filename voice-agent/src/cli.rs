@@ -10,6 +10,7 @@ mod doctor;
 mod events;
 mod explain;
 mod failure;
+pub mod history;
 mod kernel;
 mod kill_file;
 mod kill_switch;
@@ -103,6 +104,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,
             Command::Show { room } => rooms::show(&paths, out, room).await,
             Command::Explain { room } => explain::explain(&paths, out, room).await,
+            Command::History(asked) => history::history(&paths, out, asked).await,
             Command::Events {
                 room, follow, since, ..
             } => events::events(&paths, cli.global.json, room.as_ref(), since.as_deref(), *follow).await,

@@ -6,6 +6,7 @@ mod draft;
 mod env;
 mod error;
 mod file;
+pub mod history;
 mod keys;
 mod load;
 pub mod redis;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use env::environment;
 pub use error::{ConfigErrors, Mistake, Origin};
+pub use history::{HistoryConfig, HistoryKind};
 pub use load::DEFAULT_FILE;
 
 use crate::tokens::KeyFile;
@@ -44,6 +46,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[registry]`
     pub registry: RegistryConfig,
+    /// `[history]`
+    pub history: HistoryConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
     /// `[metrics]`

@@ -16,6 +16,7 @@ mod maintenance;
 mod query;
 mod recover;
 mod sample;
+mod snapshot;
 mod start;
 mod vitals;
 
@@ -37,6 +38,7 @@ use crate::{
 pub(crate) use clock::now;
 use evidence::Evidence;
 use kill_switch::KillSwitch;
+use snapshot::Snapshots;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -89,6 +91,8 @@ struct Driver {
     tally: Tally,
     vitals: Vitals,
     audit: Audit,
+    /// `None`: none are taken.
+    snapshots: Option<Snapshots>,
 }
 
 impl Driver {
@@ -193,6 +197,7 @@ impl Driver {
             self.read_counters_before_lift();
         }
         self.core.tick(now());
+        self.snapshot();
         self.evidence.send_again(&self.tasks, &self.results);
     }
 

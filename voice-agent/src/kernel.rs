@@ -329,6 +329,12 @@ impl Kernel {
             .collect()
     }
 
+    /// What a room's packets came to since its ports were bound, as of the last [`Kernel::traffic`]; `None`: not a packet.
+    pub fn counted(&self, room: &RoomId) -> Option<&RoomCounts> {
+        let slot = self.slots.get(self.slots.find(room)?)?;
+        slot.counted.as_deref()
+    }
+
     /// Turns the pinned kill-switch word.
     pub fn set_kill_switch(&mut self, on: bool) -> Result<(), KernelError> {
         self.tables.set_kill_switch(on);

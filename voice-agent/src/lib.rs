@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod driver;
+pub mod history;
 pub mod kernel;
 pub mod lock;
 pub mod media;

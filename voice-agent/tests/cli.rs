@@ -351,6 +351,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
         instance: None,
         mode: Mode::Enforce,
         started: Wall(0),
+        history: None,
         recovered: String::new(),
     };
     let driver = async {

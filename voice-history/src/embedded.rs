@@ -17,7 +17,7 @@ use live::Live;
 use nix::sys::statvfs::statvfs;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -325,6 +325,17 @@ impl Embedded {
         };
         guarded(|| tables.sync())
     }
+}
+
+/// Opens the database at `path` as a start would, and closes it again. For a process of its own: over some damage fjall aborts.
+///
+/// # Errors
+/// It is damaged, or cannot be opened now.
+pub fn try_open(path: &Path) -> Result<(), DiskError> {
+    guarded(|| {
+        let mut tables = Tables::open(path)?;
+        tables.close_open().map(drop)
+    })
 }
 
 /// Runs work on the database, which panics over some damage. Unwind safe: after a panic the tables are only dropped.

@@ -7,13 +7,17 @@
 
 mod codec;
 pub mod embedded;
+pub mod influx;
+mod keeper;
 mod path;
+pub mod plot;
 mod query;
 mod snapshot;
 #[cfg(test)]
 mod testing;
 
-pub use embedded::{Embedded, Settings};
+pub use embedded::{DiskError, Embedded, Figures, Reader, Settings, set_aside, try_open};
+pub use keeper::{Asker, Keeper};
 pub use path::{Path, PathError};
 pub use query::{
     Answer, Cursor, HealthAt, HistoryError, LAST_TRANSITIONS, MAX_PAGE, Moment, PathPage, PathQuestion,

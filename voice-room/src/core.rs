@@ -10,6 +10,7 @@ mod clients;
 mod counts;
 mod custody;
 mod few;
+mod glance;
 mod guard;
 mod heard;
 mod heartbeat;
@@ -39,6 +40,7 @@ use alloc::{
 };
 pub use authority::{Authority, Tenure};
 use core::time::Duration;
+pub use glance::Glance;
 use room::{Moment, Room};
 use rooms::Rooms;
 pub use view::{BlockView, RoomView, StepState};

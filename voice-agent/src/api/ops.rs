@@ -3,6 +3,7 @@
 use super::{
     ANSWER_WITHIN, About, convert,
     events::{Events, Readers},
+    history,
 };
 use crate::{
     driver::{Handle, Stopped},
@@ -32,7 +33,6 @@ const RELEASES_AT_ONCE: usize = 64;
 pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 /// The service.
-#[derive(Debug)]
 pub(super) struct Ops {
     pub(super) handle: Handle,
     pub(super) audit: Audit,
@@ -99,6 +99,10 @@ impl Admin for Ops {
         let view = asked(self.handle.room(room.clone())).await?;
         let view = view.ok_or_else(|| no_such_room(&room))?;
         Ok(Response::new(convert::room(&view, convert::now())))
+    }
+
+    async fn history(&self, request: Request<pb::HistoryRequest>) -> Answer<pb::HistoryResponse> {
+        history::ask(self.about.history.as_ref(), request.get_ref()).await
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {

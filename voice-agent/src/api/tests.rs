@@ -40,6 +40,7 @@ fn about() -> About {
         instance: None,
         mode: Mode::Shadow,
         started: convert::now(),
+        history: None,
         recovered: "no rooms; 0 isolated".into(),
     }
 }

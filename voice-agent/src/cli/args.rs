@@ -1,5 +1,6 @@
 //! The arguments. Their help texts are the CLI's reference; `docs/OPERATIONS.md` adds what does not fit here.
 
+use super::history::Asked;
 use crate::store::trial::Database;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
@@ -86,6 +87,8 @@ pub enum Command {
         /// The room
         room: RoomId,
     },
+    /// Show what a room was like, every few seconds; or which rooms went a way through the states
+    History(Asked),
     /// Print the changes of state in order, a line or (with --json) an object each
     #[command(args_conflicts_with_subcommands = true)]
     Events {

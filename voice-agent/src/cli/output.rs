@@ -36,6 +36,11 @@ impl Output {
         }
     }
 
+    /// Whether it is for programs.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Without colours, for people.
     #[cfg(test)]
     pub(super) fn plain() -> Output {

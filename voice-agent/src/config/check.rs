@@ -4,7 +4,7 @@ use super::{
     draft::Draft,
     error::{Mistake, Origin},
 };
-use crate::config::{RegistryKind, StoreKind};
+use crate::config::{HistoryKind, RegistryKind, StoreKind};
 use std::{collections::BTreeMap, net::SocketAddr};
 use voice_room::NodeName;
 
@@ -25,6 +25,7 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     etcd_https_has_an_authority,
     etcd_certificate_has_its_key,
     redis_has_an_address,
+    influx_has_an_address,
     one_redis_or_a_cluster,
     redis_tls_is_on_where_it_is_configured,
     redis_certificate_has_its_key,
@@ -207,6 +208,14 @@ fn redis_has_an_address(draft: &Draft) -> Broken {
     (store.kind == StoreKind::Redis && store.redis.addresses.is_empty()).then(|| {
         let problem = "store.kind is redis: name the server, such as [\"127.0.0.1:6379\"], or some nodes of the cluster";
         ("store.redis.addresses", "[]".into(), problem.into())
+    })
+}
+
+fn influx_has_an_address(draft: &Draft) -> Broken {
+    let history = &draft.history;
+    (history.kind == HistoryKind::Influx && history.influx.address.is_none()).then(|| {
+        let problem = "history.kind is influx: name the server, such as \"http://127.0.0.1:8086\"";
+        ("history.influx.address", String::new(), problem.into())
     })
 }
 

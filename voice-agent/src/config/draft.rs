@@ -2,9 +2,9 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    AuditConfig, Config, EtcdConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig, Paths,
-    RegistryConfig, RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig, XdpPolicy,
-    redis::RedisConfig,
+    AuditConfig, Config, EtcdConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig,
+    Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig,
+    XdpPolicy, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -26,6 +26,7 @@ pub(super) struct Draft {
     pub(super) tokens: TokensConfig,
     pub(super) store: StoreConfig,
     pub(super) registry: RegistryConfig,
+    pub(super) history: HistoryConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
@@ -89,6 +90,7 @@ impl Draft {
                     key_file: None,
                 },
             },
+            history: HistoryConfig::default(),
             janus: JanusConfig {
                 admin_socket: PathBuf::new(),
                 admin_secret: Secret(String::new()),
@@ -138,6 +140,7 @@ impl Draft {
             tokens: self.tokens,
             store: self.store,
             registry: self.registry,
+            history: self.history,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
             audit,

@@ -1,8 +1,10 @@
 //! The one table of keys. It alone yields parsing, range checks, unknown-key errors, the environment's names and the
 //! documented default file.
 
-use super::{RegistryKind, Secret, StoreKind, XdpPolicy, draft::Draft, file, redis::HostPort, value::Kind};
-use crate::tokens::KeyFile;
+use super::{
+    HistoryKind, RegistryKind, Secret, StoreKind, XdpPolicy, draft::Draft, file, redis::HostPort, value::Kind,
+};
+use crate::{history::probe::Probe, tokens::KeyFile};
 use std::{
     collections::BTreeSet,
     fmt::Write,
@@ -43,6 +45,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     ("store", "Where rooms are kept."),
     ("registry", "Who owns a room."),
+    ("history", "Snapshots of every room, for `voice-agent history`."),
     (
         "janus",
         "The adapter that learns rooms from a Janus on this host.",
@@ -564,6 +567,100 @@ pub(super) static KEYS: &[Key] = &[
         "\"\"",
         "The PEM key of `cert_file`. Read at start only.",
         text(FILE, |d, t| file_of(t, &mut d.registry.etcd.key_file)),
+    ),
+    key(
+        "history.kind",
+        "\"embedded\"",
+        "embedded: in paths.state, compressed. influx: in an InfluxDB 1.x. off: none are taken.",
+        Kind::Choice(&[
+            ("embedded", |d| d.history.kind = HistoryKind::Embedded),
+            ("influx", |d| d.history.kind = HistoryKind::Influx),
+            ("off", |d| d.history.kind = HistoryKind::Off),
+        ]),
+    ),
+    key(
+        "history.every",
+        "\"5s\"",
+        "How often a snapshot of each room is taken.",
+        time(1_000, HOUR, |d, v| d.history.every = v),
+    ),
+    key(
+        "history.max_age",
+        "\"7d\"",
+        "Snapshots that are older go.",
+        time(3_600_000, DAY.saturating_mul(400), |d, v| d.history.max_age = v),
+    ),
+    key(
+        "history.max_mib",
+        "2048",
+        "When snapshots take more than this, in MiB, the oldest go. Some 200 MiB of journals come on top.",
+        number(64..=1_048_576, |d, v| d.history.max_mib = v),
+    ),
+    key(
+        "history.reserve_mib",
+        "512",
+        "So much of the file system, in MiB, is left to others: when less is free the oldest snapshots go, and then\n\
+         no more are written.",
+        number(0..=1_048_576, |d, v| d.history.reserve_mib = v),
+    ),
+    key(
+        "history.probes",
+        "[]",
+        "What else is asked every 5 s and shown beside the rooms, each NAME=KIND://HOST:PORT. KIND tcp: it connects;\n\
+         http (then with a path): GET is answered with 2xx or 3xx; grpc: grpc.health.v1 says SERVING.",
+        Kind::List {
+            allowed: "up to 64 of NAME=KIND://HOST:PORT: NAME 1 to 64 characters of A-Z a-z 0-9 . _ -, each once; KIND tcp, http \
+                      or grpc; a path after http only",
+            set: |d, texts| {
+                let probes: Option<Vec<Probe>> = texts.iter().map(|text| text.parse().ok()).collect();
+                d.history.probes = probes.unwrap_or_default();
+                let names: BTreeSet<&str> =
+                    d.history.probes.iter().map(|probe| probe.name.as_str()).collect();
+                names.len() == texts.len() && texts.len() <= 64
+            },
+        },
+    ),
+    key(
+        "history.influx.address",
+        "\"\"",
+        "The InfluxDB, http://HOST:PORT. Its traffic is not encrypted.",
+        text(
+            "empty, or http://HOST:PORT, an IPv6 address in brackets",
+            |d, t| {
+                d.history.influx.address = t.parse().ok();
+                t.is_empty() || d.history.influx.address.is_some()
+            },
+        ),
+    ),
+    key(
+        "history.influx.database",
+        "\"voice\"",
+        "The database. It is made when it is not there, with `max_age`.",
+        text("1 to 64 characters of A-Z a-z 0-9 . _ -", |d, t| {
+            d.history.influx.database = t.to_owned();
+            RoomId::new(t).is_ok()
+        }),
+    ),
+    key(
+        "history.influx.username",
+        "\"\"",
+        "The user. Empty: none.",
+        text("empty, or up to 256 visible ASCII characters", |d, t| {
+            d.history.influx.username = (!t.is_empty()).then(|| t.to_owned());
+            t.len() <= 256 && t.bytes().all(|b| b.is_ascii_graphic())
+        }),
+    ),
+    key(
+        "history.influx.password_file",
+        "\"\"",
+        "Holds the password, one line. Read at start only. Empty: no password.",
+        text(FILE, |d, t| file_of(t, &mut d.history.influx.password_file)),
+    ),
+    key(
+        "history.influx.spool_mib",
+        "512",
+        "Snapshots that wait for the database lie in paths.state, at most so many MiB; then the oldest are lost.",
+        number(1..=1_048_576, |d, v| d.history.influx.spool_mib = v),
     ),
     key(
         "janus.admin_socket",

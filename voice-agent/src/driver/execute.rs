@@ -16,7 +16,7 @@ use voice_room::{
     Binding, Change, Command, Incarnation, Input, Mono, RoomId,
     input::{Intent, StepResult},
     sync::Proposal,
-    timeline::Step,
+    timeline::{Step, What},
 };
 
 /// How long arming waits for the journal. Longer would let a slow disk delay the cut; the intent follows then.
@@ -126,6 +126,9 @@ impl Driver {
             Command::Record(entry) => {
                 self.tally.take(&entry);
                 self.vitals.take(&entry);
+                if let (Some(snapshots), What::Transition(change)) = (&mut self.snapshots, &entry.what) {
+                    snapshots.changed(change);
+                }
                 self.audit.decided(&entry);
                 self.evidence.keep(entry);
             }

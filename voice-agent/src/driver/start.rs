@@ -7,10 +7,15 @@ use super::{
     handle::Message,
     kill_switch::KillSwitch,
     recover::{self, Keeping, Recovery},
+    snapshot::Snapshots,
 };
 use crate::{
     api::{self, About},
-    config::{Config, StoreKind},
+    config::{Config, HistoryKind, StoreKind},
+    history::{
+        self, History,
+        probe::{self, Probed},
+    },
     kernel::{self, Kernel},
     lock::AgentLock,
     media,
@@ -90,7 +95,8 @@ async fn agent(
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
-    let parts = Parts::start(&config, tokens, audit, registry, redis).await?;
+    let mut parts = Parts::start(&config, tokens, audit, registry, redis).await?;
+    let writing = parts.keep_history(&config).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut adapters = start_adapters(&config, &parts, &handle, listener, &stop_adapters);
@@ -140,6 +146,9 @@ async fn agent(
     driver
         .join()
         .map_err(|_| anyhow::anyhow!("the driver panicked; blocks stay in force until their deadlines"))?;
+    if let Some(writing) = writing {
+        writing.finish();
+    }
     ended
 }
 
@@ -160,6 +169,9 @@ struct Parts {
     mode: Mode,
     vitals: Vitals,
     audit: Audit,
+    snapshots: Option<Snapshots>,
+    history: Option<History>,
+    probed: Probed,
 }
 
 impl Parts {
@@ -212,7 +224,28 @@ impl Parts {
             mode: config.rules.mode,
             vitals: Vitals::new().context("cannot make the metrics")?,
             audit,
+            snapshots: None,
+            history: None,
+            probed: Probed::default(),
         })
+    }
+
+    /// Starts what keeps snapshots, unless they are off. A history that cannot be opened keeps no agent from its work.
+    async fn keep_history(&mut self, config: &Config) -> anyhow::Result<Option<history::Writer>> {
+        if config.history.kind == HistoryKind::Off {
+            return Ok(None);
+        }
+        if config.history.kind == HistoryKind::Embedded {
+            history::set_aside_if_damaged(&config.paths.state).await;
+        }
+        let (recorder, history, writing) = history::start(config).context("cannot start the history")?;
+        self.snapshots = Some(Snapshots::new(
+            recorder,
+            self.probed.clone(),
+            config.history.every,
+        ));
+        self.history = Some(history);
+        Ok(Some(writing))
     }
 }
 
@@ -257,6 +290,9 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         mode,
         vitals,
         audit,
+        snapshots,
+        history: _,
+        probed: _,
     } = parts;
     let (results, answers) = mpsc::channel(RESULTS);
     let mut driver = Driver {
@@ -285,6 +321,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         tally: Tally::default(),
         vitals,
         audit,
+        snapshots,
     };
     driver.drive(messages, answers, stop).await;
     let rooms = match embedded {
@@ -314,6 +351,7 @@ fn start_adapters(
         mode: config.rules.mode,
         started: now().wall,
         recovered: parts.recovery.words(),
+        history: parts.history.clone(),
     };
     let (admin, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
     tasks.spawn(async move {
@@ -321,6 +359,13 @@ fn start_adapters(
             .await
             .context("admin service")
     });
+    if parts.history.is_some() && !config.history.probes.is_empty() {
+        let (probes, probed, stop) = (config.history.probes.clone(), parts.probed.clone(), stop.clone());
+        tasks.spawn(async move {
+            probe::run(probes, probed, stop).await;
+            Ok(())
+        });
+    }
     if let Some(janus) = config.janus.clone() {
         let (heartbeat, ports) = (config.rules.heartbeat, config.kernel.ports.clone());
         let (handle, stop) = (handle.clone(), stop.clone());

@@ -16,6 +16,15 @@ use std::{
 const KEPT: usize = 8;
 const MARK: &str = ".damaged-";
 
+/// A database, what counts that it was set aside, and that its end could not be read back.
+type Kind = (Database, Counter, Counter);
+const ROOMS: Kind = (Database::Rooms, Counter::StoreSetAside, Counter::StoreCutShort);
+const JOURNAL: Kind = (
+    Database::Journal,
+    Counter::JournalSetAside,
+    Counter::JournalCutShort,
+);
+
 /// The databases, opened and read.
 #[derive(Debug)]
 pub struct Opened {
@@ -38,8 +47,8 @@ pub struct Opened {
 /// The disk, a permission, another process: what the operator can mend, and what may pass.
 pub async fn open(state: &Path, program: &Path) -> Result<Opened, StoreError> {
     let (rooms, journal) = (state.join("rooms"), state.join("journal"));
-    let anew_rooms = set_aside_if_damaged(program, Database::Rooms, &rooms).await?;
-    let anew_journal = set_aside_if_damaged(program, Database::Journal, &journal).await?;
+    let anew_rooms = set_aside_if_damaged(program, ROOMS, &rooms).await?;
+    let anew_journal = set_aside_if_damaged(program, JOURNAL, &journal).await?;
     let (store, stored) = open_store(&rooms).await?;
     let (journal, journalled) = open_journal(&journal).await?;
     Ok(Opened {
@@ -60,7 +69,7 @@ pub async fn open_journal_alone(
     program: &Path,
 ) -> Result<(JournalHandle, Journalled, bool), StoreError> {
     let path = state.join("journal");
-    let anew = set_aside_if_damaged(program, Database::Journal, &path).await?;
+    let anew = set_aside_if_damaged(program, JOURNAL, &path).await?;
     let (journal, journalled) = open_journal(&path).await?;
     Ok((journal, journalled, anew))
 }
@@ -86,11 +95,11 @@ pub async fn open_journal(path: &Path) -> Result<(JournalHandle, Journalled), St
 }
 
 /// Whether it was damaged, and is aside now.
-async fn set_aside_if_damaged(program: &Path, which: Database, path: &Path) -> Result<bool, StoreError> {
-    let (aside, cut_short) = match which {
-        Database::Rooms => (Counter::StoreSetAside, Counter::StoreCutShort),
-        Database::Journal => (Counter::JournalSetAside, Counter::JournalCutShort),
-    };
+async fn set_aside_if_damaged(
+    program: &Path,
+    (which, aside, cut_short): Kind,
+    path: &Path,
+) -> Result<bool, StoreError> {
     let before = disk::journals::ends(path);
     match trial::passes(program, which, path).await {
         Ok(()) => {

@@ -4,6 +4,7 @@
 use super::{StoreError, aside, disk::fault};
 use std::{path::Path, process::Stdio};
 use tokio::process::Command;
+use voice_history::DiskError;
 
 /// This program, also after its file was replaced.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -22,6 +23,8 @@ pub enum Database {
     Rooms,
     /// The journal.
     Journal,
+    /// Snapshots of rooms.
+    History,
 }
 
 impl Database {
@@ -30,6 +33,7 @@ impl Database {
         match self {
             Database::Rooms => "rooms",
             Database::Journal => "journal",
+            Database::History => "history",
         }
     }
 }
@@ -45,6 +49,10 @@ pub async fn verdict(which: Database, path: &Path) -> String {
             Ok((journal, _)) => journal.close().await,
             Err(error) => Err(error),
         },
+        Database::History => voice_history::try_open(path).map_err(|error| match error {
+            DiskError::Unavailable(problem) => StoreError::Unavailable(problem),
+            DiskError::Damaged(problem) => StoreError::Damaged(problem),
+        }),
     };
     match tried {
         Ok(()) => format!("{SOUND}\n"),

@@ -71,6 +71,9 @@ counters! {
     RegistryWentBack, "registry_went_back", "Times etcd's revision was below one seen before: it was restored from a backup.";
     RegistryCustody, "registry_custody", "Rooms of a lost agent that this one became custodian of.";
     RegistryTooLarge, "registry_too_large", "Times the registry had more keys or lost rooms than are kept.";
+    HistoryTicksDropped, "history_ticks_dropped", "Snapshots of all rooms that were not kept: the disk was too slow, short or failing.";
+    HistorySetAside, "history_set_aside", "Times the history was damaged at a start: it was kept under another name, and a new one begun.";
+    HistoryChangesLost, "history_changes_lost", "Changes of state that the history does not have because too many waited for its disk.";
     AuditFailed, "audit_failed", "Writes to the audit log that failed; they are tried again.";
     AuditDropped, "audit_dropped", "Lines left out of the audit log because too many waited for its disk.";
     SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";

@@ -5,7 +5,7 @@ use crate::{
     snapshot::Health,
     testing::{change, room, snapshot, tick, with_packets},
 };
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 use tempfile::TempDir;
 use voice_room::{Incarnation, RoomId, State};
 

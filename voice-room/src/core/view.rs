@@ -108,11 +108,7 @@ impl Core {
         let record = &room.record;
         let (progress_at, progress) = room.progress(self.progress);
         let counts = room.witness.counts().cloned().unwrap_or_default();
-        let misses = if room.is_judged() {
-            room.misses(now.mono, self.progress, self.rules.heartbeat)
-        } else {
-            0
-        };
+        let misses = self.misses(room, now);
         let binding = self.binding(id);
         Some(RoomView {
             room: id.clone(),

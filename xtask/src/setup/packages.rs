@@ -47,6 +47,7 @@ pub(crate) const TEST: &[Need] = &[
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("etcd", "etcd-server"),
+    ("influxd", "influxdb"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
@@ -89,6 +90,7 @@ const SERVERS: &[(&str, &str)] = &[
     ("janus", "janus"),
     ("prometheus", "prometheus"),
     ("etcd-server", "etcd"),
+    ("influxdb", "influxdb"),
     ("redis-server", "redis-server"),
 ];
 
@@ -164,6 +166,7 @@ mod tests {
                 "e2fsprogs",
                 "etcd-server",
                 "ethtool",
+                "influxdb",
                 "iproute2",
                 "make",
                 "mount",

@@ -1,0 +1,93 @@
+//! Every few seconds: what each room is like, for the history. Only copied here; encoded and written elsewhere.
+
+use super::{Driver, clock::now};
+use crate::{
+    history::{Recorder, probe::Probed},
+    registry::Registry,
+    relay::Hearing,
+};
+use std::time::Duration;
+use voice_history::{Counters, Health, NodeHealth, Snapshot, Tick, Transition};
+use voice_room::{Mono, core::Glance};
+
+/// What the driver needs for it.
+pub(super) struct Snapshots {
+    recorder: Recorder,
+    probed: Probed,
+    every: Duration,
+    taken: Mono,
+}
+
+impl Snapshots {
+    pub(super) fn new(recorder: Recorder, probed: Probed, every: Duration) -> Snapshots {
+        Snapshots {
+            recorder,
+            probed,
+            every,
+            taken: Mono(0),
+        }
+    }
+
+    pub(super) fn changed(&mut self, change: &Transition) {
+        self.recorder.changed(change);
+    }
+}
+
+impl Driver {
+    /// Takes snapshots when they are due.
+    pub(super) fn snapshot(&mut self) {
+        let now = now();
+        let due =
+            |s: &Snapshots| now.mono.since(s.taken) >= s.every.saturating_sub(Duration::from_millis(50));
+        let Some(mut snapshots) = self.snapshots.take_if(|s| due(s)) else {
+            return;
+        };
+        snapshots.taken = now.mono;
+        let mut health = snapshots.probed.health();
+        self.dependencies(&mut health);
+        let glances = self.core.glances(now);
+        let rooms = glances
+            .map(|glance| (glance.room.clone(), self.of(&glance)))
+            .collect();
+        snapshots.recorder.record(Tick {
+            at: now.wall,
+            rooms,
+            health,
+            transitions: Vec::new(),
+        });
+        self.snapshots = Some(snapshots);
+    }
+
+    fn of(&self, glance: &Glance<'_>) -> Snapshot {
+        let record = glance.record;
+        let age = |age: Duration| u32::try_from(age.as_millis() / 100).unwrap_or(u32::MAX);
+        Snapshot {
+            state: record.state,
+            since: record.since,
+            incarnation: record.incarnation,
+            version: record.version,
+            epoch: record.epoch,
+            misses: glance.misses,
+            heartbeat_age: glance.heartbeat_age.map(age),
+            members: glance.clients,
+            blocked_until: glance.blocked_until,
+            media: self
+                .kernel
+                .counted(glance.room)
+                .map_or_else(Counters::default, |counted| Counters(counted.counts)),
+        }
+    }
+
+    /// What is known here of what the node depends on.
+    fn dependencies(&self, health: &mut NodeHealth) {
+        let healthy = |well: bool| if well { Health::Healthy } else { Health::Broken };
+        health.insert("store".into(), healthy(self.store_answers));
+        if let Some(hearing) = &self.hearing {
+            let hears = Hearing::hears(hearing);
+            health.insert("store-events".into(), healthy(hears));
+        }
+        if !matches!(self.registry, Registry::Local) {
+            health.insert("registry".into(), healthy(self.registry.authority()));
+        }
+    }
+}

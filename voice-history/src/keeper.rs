@@ -1,0 +1,94 @@
+//! What keeps the history, and who reads it: one of the two kinds, asked and answered alike.
+
+use crate::{
+    Answer, HistoryError, Moment, PathPage, PathQuestion, Question, Tick,
+    embedded::{self, Embedded},
+    influx::{self, Influx},
+};
+use voice_room::{RoomId, Wall};
+
+/// The one writer.
+pub enum Keeper {
+    /// On this host's disk.
+    Embedded(Box<Embedded>),
+    /// In an InfluxDB.
+    Influx(Box<Influx>),
+}
+
+/// A reader. Calls block; any number may read while the keeper writes.
+#[derive(Clone)]
+pub enum Asker {
+    /// On this host's disk.
+    Embedded(embedded::Reader),
+    /// In an InfluxDB.
+    Influx(influx::Reader),
+}
+
+impl Keeper {
+    /// A reader.
+    pub fn asker(&self) -> Asker {
+        match self {
+            Keeper::Embedded(keeper) => Asker::Embedded(keeper.reader()),
+            Keeper::Influx(keeper) => Asker::Influx(keeper.reader()),
+        }
+    }
+
+    /// Keeps a tick.
+    ///
+    /// # Errors
+    /// The disk, in words. The tick is dropped.
+    pub fn take(&mut self, tick: Tick) -> Result<(), String> {
+        match self {
+            Keeper::Embedded(keeper) => keeper.take(tick).map_err(|e| e.to_string()),
+            Keeper::Influx(keeper) => keeper
+                .take(&tick)
+                .map_err(|e| format!("cannot write to the spool: {e}")),
+        }
+    }
+
+    /// Brings everything to the disk; what waits for a database is sent at the next start.
+    ///
+    /// # Errors
+    /// The disk, in words.
+    pub fn close(self) -> Result<(), String> {
+        match self {
+            Keeper::Embedded(keeper) => keeper.close().map_err(|e| e.to_string()),
+            Keeper::Influx(_) => Ok(()),
+        }
+    }
+}
+
+impl Asker {
+    /// A room over a time.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub fn room(&self, question: &Question) -> Result<Answer, HistoryError> {
+        match self {
+            Asker::Embedded(reader) => reader.room(question),
+            Asker::Influx(reader) => reader.room(question),
+        }
+    }
+
+    /// A room as it was at a moment.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub fn at(&self, room: &RoomId, at: Wall) -> Result<Moment, HistoryError> {
+        match self {
+            Asker::Embedded(reader) => reader.at(room, at),
+            Asker::Influx(reader) => reader.at(room, at),
+        }
+    }
+
+    /// Rooms that went a way through the states.
+    ///
+    /// # Errors
+    /// See [`HistoryError`].
+    pub fn path(&self, question: &PathQuestion) -> Result<PathPage, HistoryError> {
+        match self {
+            Asker::Embedded(reader) => reader.path(question),
+            Asker::Influx(reader) => reader.path(question),
+        }
+    }
+}
