@@ -3,6 +3,7 @@
 
 pub mod args;
 mod cas;
+mod history;
 mod kernel;
 mod machine;
 mod node;
@@ -29,6 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         Name::Recovery => recovery::run()?,
         Name::Cas => cas::run()?,
         Name::Sync => sync::run()?,
+        Name::History => history::run()?,
     };
     Ok(Report {
         bench: args.name,

@@ -78,6 +78,8 @@ pub(crate) enum BenchName {
     Cas,
     /// Changes that three participants must agree to, near and 50 ms away, and a STATE_EXPIRED to 2,000 gateways (two minutes)
     Sync,
+    /// Snapshots of 10,000 rooms: CPU, bytes, and questions over ten million of them (a minute)
+    History,
 }
 
 /// Which seeds to run.

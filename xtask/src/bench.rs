@@ -17,7 +17,7 @@ use std::{
 pub(crate) fn run(root: &Path, progress: &Progress, options: Bench) -> anyhow::Result<ExitCode> {
     let needs: &[_] = match options.name {
         BenchName::Kernel => &[setup::DEMO, setup::BENCH],
-        BenchName::Node | BenchName::Sync => &[setup::DEMO],
+        BenchName::Node | BenchName::Sync | BenchName::History => &[setup::DEMO],
         BenchName::Recovery => &[setup::ETCD],
         BenchName::Cas => &[setup::REDIS],
     };

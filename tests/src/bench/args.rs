@@ -27,4 +27,6 @@ pub enum Name {
     Cas,
     /// Changes that three participants must agree to, near and 50 ms away, and a STATE_EXPIRED to 2,000 gateways
     Sync,
+    /// Snapshots of 10,000 rooms: CPU, bytes, and questions over ten million of them
+    History,
 }

@@ -48,7 +48,7 @@ pub(super) fn batches(
         line_of(
             &node,
             room,
-            path_of(path.and_then(|(from, _)| *from), snapshot.state),
+            &path_of(path.and_then(|(from, _)| *from), snapshot.state),
             tick.at,
             snapshot,
         )
@@ -84,7 +84,7 @@ pub(super) fn path_of(from: Option<State>, to: State) -> String {
     format!("{}>{}", from.map_or("NONE", State::name), to.name())
 }
 
-fn line_of(node: &str, room: &RoomId, path: String, at: Wall, snapshot: &Snapshot) -> String {
+fn line_of(node: &str, room: &RoomId, path: &str, at: Wall, snapshot: &Snapshot) -> String {
     let mut line = String::with_capacity(512);
     // Writing to a String cannot fail, here and below.
     let _ = write!(
