@@ -191,14 +191,15 @@ impl Hub {
             .map_or(Ok(()), |peer| peer.served.fits(room, because))
     }
 
-    /// A peer serves a room from now on. It is told what it missed.
-    pub(super) fn serves(&mut self, id: &PeerId, stream: StreamId, room: &RoomId, because: Because) {
-        if let Some(peer) = self.peer(id, stream)
-            && peer.served.add(room.clone(), because)
-        {
+    /// A peer serves a room from now on. It is told what it missed. True: it did not serve it before.
+    pub(super) fn serves(&mut self, id: &PeerId, stream: StreamId, room: &RoomId, because: Because) -> bool {
+        let peer = self.peer(id, stream);
+        let new = peer.is_some_and(|peer| peer.served.add(room.clone(), because));
+        if new {
             self.index.add(room, id);
         }
         self.catch_up(id, stream, room);
+        new
     }
 
     /// A peer meant a room that is expired, and may not have been told.
@@ -221,26 +222,27 @@ impl Hub {
         }
     }
 
-    /// A media server listed these rooms.
+    /// A media server listed these rooms. Those that it serves from now on.
     pub(super) fn listed<'r>(
         &mut self,
         id: &PeerId,
         stream: StreamId,
         rooms: impl ExactSizeIterator<Item = &'r RoomId> + Clone,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<RoomId>, String> {
         let now = Instant::now();
         let Some(peer) = self.peer(id, stream) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let gone = peer.served.purge(now);
         let listed = peer.served.list(rooms, now);
         for room in &gone {
             self.index.remove(room, id);
         }
-        for room in &listed? {
+        let listed = listed?;
+        for room in &listed {
             self.index.add(room, id);
         }
-        Ok(())
+        Ok(listed)
     }
 
     /// Pushes STATE_EXPIRED and keeps it.

@@ -134,7 +134,7 @@ impl<'s> Talk<'s> {
             let held = self.is_full() && self.moved.elapsed() < MAX_HOLD;
             tokio::select! {
                 biased;
-                Some(answer) = self.waiting.next() => self.answer(answer)?,
+                Some(answer) = self.waiting.next() => self.answer(answer).await?,
                 message = inbound.next(), if !held => match message {
                     None => return Ok(()),
                     Some(Ok(message)) => {
@@ -271,7 +271,7 @@ impl<'s> Talk<'s> {
         self.waiting.push(answer.boxed());
     }
 
-    fn answer(&mut self, answer: Answer) -> Result<(), Status> {
+    async fn answer(&mut self, answer: Answer) -> Result<(), Status> {
         self.moved = Instant::now();
         let result = answer.result.map_err(stopping)?;
         let message = match &result {
@@ -283,14 +283,22 @@ impl<'s> Talk<'s> {
         };
         self.push(agent_message::Message::EventResult(message))?;
         let (id, stream, room) = (&self.info.id, self.stream, &answer.room);
-        let mut hub = self.sessions.hub();
-        match (answer.meant, result) {
-            (Meant::Serve(_), Ok(accepted)) if accepted.state == State::Destroyed => {}
-            (Meant::Serve(because), Ok(_)) => hub.serves(id, stream, room, because),
-            (Meant::Serve(_), Err(_)) => hub.catch_up(id, stream, room),
+        let new = match (answer.meant, result) {
+            (Meant::Serve(_), Ok(accepted)) if accepted.state == State::Destroyed => false,
+            (Meant::Serve(because), Ok(_)) => self.sessions.hub().serves(id, stream, room, because),
+            (Meant::Serve(_), Err(_)) => {
+                self.sessions.hub().catch_up(id, stream, room);
+                false
+            }
             // The client may have joined the present life meanwhile.
-            (Meant::Leave(_), Err(Rejected::OldIncarnation { .. })) => {}
-            (Meant::Leave(client), _) => hub.left(id, stream, room, &client),
+            (Meant::Leave(_), Err(Rejected::OldIncarnation { .. })) => false,
+            (Meant::Leave(client), _) => {
+                self.sessions.hub().left(id, stream, room, &client);
+                false
+            }
+        };
+        if new {
+            self.knows_nothing_of(vec![answer.room]).await?;
         }
         Ok(())
     }
@@ -306,7 +314,10 @@ impl<'s> Talk<'s> {
             .hub()
             .listed(&self.info.id, self.stream, rooms.into_iter());
         match listed {
-            Ok(()) => tell(self.handle, Input::Heartbeat(heartbeat)).await,
+            Ok(new) => {
+                tell(self.handle, Input::Heartbeat(heartbeat)).await?;
+                self.knows_nothing_of(new).await
+            }
             Err(said) => self.refuse_heartbeat(Refusal::limit(said)).await,
         }
     }

@@ -186,6 +186,11 @@ async fn votes_that_nobody_asked_for_change_nothing_and_are_counted_or_refused()
     );
     // The others' sync goes on.
     says(&good, vote("r", 5, "")).await;
+    let known = agent.told().await;
+    assert!(
+        matches!(known, Told::Fact(Input::Known { .. })),
+        "of the marking room: {known:?}"
+    );
     assert!(matches!(agent.told().await, Told::Fact(Input::Vote { peer, .. }) if peer.as_str() == "good"));
 }
 
@@ -270,4 +275,34 @@ async fn a_peer_that_comes_back_says_what_it_knows_and_is_told_alone() {
     assert_eq!(agent.view("gw").unwrap().rooms, 2);
     agent.sessions.tell(&who, &update("a", State::Liveing));
     assert!(matches!(next(&mut peer).await, FromAgent::Commit(_)));
+}
+
+#[tokio::test]
+async fn of_a_room_that_a_peer_begins_to_serve_it_knows_nothing_and_is_told_once() {
+    let mut agent = Agent::start().await;
+    let mut media = agent
+        .call(&[("peer-role", "media"), ("peer-id", "sfu")], 2)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        says(
+            &media,
+            FromPeer::MediaHeartbeat(heartbeat(&[("a", &[50_000]), ("b", &[50_002])])),
+        )
+        .await;
+    }
+    assert!(matches!(agent.told().await, Told::Fact(Input::Heartbeat(_))));
+    let Told::Fact(Input::Known { rooms, .. }) = agent.told().await else {
+        panic!("not known rooms");
+    };
+    let named: Vec<(&str, Version)> = rooms.iter().map(|k| (k.room.as_str(), k.version)).collect();
+    assert_eq!(named, [("a", Version(0)), ("b", Version(0))]);
+    assert!(matches!(agent.told().await, Told::Fact(Input::Heartbeat(_))));
+    ask(
+        &mut media,
+        FromPeer::ClientEvent(client_event("c", "x", v1::ClientEventKind::Join)),
+    )
+    .await;
+    assert!(matches!(agent.told().await, Told::Client(_)));
+    assert!(matches!(agent.told().await, Told::Fact(Input::Known { rooms, .. }) if rooms.len() == 1));
 }

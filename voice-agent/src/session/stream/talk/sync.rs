@@ -11,7 +11,7 @@ use crate::{
     telemetry::Counter,
 };
 use tonic::Status;
-use voice_room::Input;
+use voice_room::{Epoch, Incarnation, Input, RoomId, Version, sync::Known};
 
 impl Talk<'_> {
     pub(super) async fn vote(&mut self, ack: PrepareAck) -> Result<(), Status> {
@@ -72,6 +72,24 @@ impl Talk<'_> {
             hub.serves(&self.info.id, self.stream, &known.room, Because::Named);
         }
         let peer = self.info.id.clone();
+        tell(self.handle, Input::Known { peer, rooms }).await
+    }
+
+    /// It serves these rooms from now on, and did not say what it knows of them: it is told what they are. One that takes no
+    /// part in syncs hears of their next change.
+    pub(super) async fn knows_nothing_of(&mut self, rooms: Vec<RoomId>) -> Result<(), Status> {
+        if rooms.is_empty() || self.of_version_2().is_err() {
+            return Ok(());
+        }
+        let nothing = |room| Known {
+            room,
+            epoch: Epoch::default(),
+            incarnation: Incarnation::default(),
+            version: Version::default(),
+            prepared: false,
+        };
+        let peer = self.info.id.clone();
+        let rooms = rooms.into_iter().map(nothing).collect();
         tell(self.handle, Input::Known { peer, rooms }).await
     }
 
