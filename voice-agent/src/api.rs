@@ -13,6 +13,7 @@ mod tests;
 
 use crate::{
     driver::Handle, history::History, proto::admin::admin_server::AdminServer, telemetry::audit::Audit,
+    tiers::Tiers,
 };
 use std::{
     path::{Path, PathBuf},
@@ -48,6 +49,8 @@ pub struct About {
     pub recovered: String,
     /// What snapshots are asked of; `None`: none are taken.
     pub history: Option<History>,
+    /// How well what is depended on does.
+    pub tiers: Tiers,
 }
 
 /// Why the admin service could not start or go on.

@@ -34,6 +34,7 @@ use crate::{
     session::Sessions,
     store::{RoomStore, journal::JournalHandle},
     telemetry::audit::Audit,
+    tiers::{Dependency, Tiers},
 };
 pub(crate) use clock::now;
 use evidence::Evidence;
@@ -50,6 +51,7 @@ use voice_room::{
     command::Accepted,
     config::Mode,
     input::{Ask, ReplyId},
+    tier::Outcome,
 };
 
 /// Messages taken from the queue before the clock is looked at again.
@@ -90,6 +92,7 @@ struct Driver {
     store_answers: bool,
     tally: Tally,
     vitals: Vitals,
+    tiers: Tiers,
     audit: Audit,
     /// `None`: none are taken.
     snapshots: Option<Snapshots>,
@@ -179,7 +182,13 @@ impl Driver {
 
     fn take(&mut self, input: Input) {
         match &input {
-            Input::Stored { result, .. } => self.store_answers = result.is_ok(),
+            Input::Stored { result, .. } => {
+                self.store_answers = result.is_ok();
+                if result.is_ok() {
+                    self.tiers.call(Dependency::Redis, Outcome::Answered);
+                }
+            }
+            Input::Heartbeat(_) => self.tiers.heartbeat(self.heartbeat),
             Input::Refreshed(answer) => self.store_answers = answer.is_ok(),
             _ => {}
         }

@@ -18,6 +18,7 @@ pub mod relay;
 pub mod session;
 pub mod store;
 pub mod telemetry;
+pub mod tiers;
 pub mod tokens;
 
 /// What `voice-agent/proto` describes, generated; and that of `voice-client`.

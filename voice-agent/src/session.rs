@@ -21,7 +21,7 @@ mod wire;
 pub use server::SessionError;
 pub use voice_client::{PROTOCOL_VERSION, Role};
 
-use crate::{config::SessionConfig, driver::Handle, tokens::Tokens};
+use crate::{config::SessionConfig, driver::Handle, tiers::Tiers, tokens::Tokens};
 use gate::Gate;
 use hub::{Hub, Limits};
 use open::Open;
@@ -63,6 +63,7 @@ struct Inner {
     open: Open,
     /// How many may begin in a time.
     gate: Gate,
+    tiers: Tiers,
 }
 
 /// One connected peer, for people and programs.
@@ -91,13 +92,15 @@ pub struct PeerView {
 }
 
 impl Sessions {
-    /// Nobody connected yet. `ports` is the media range that heartbeats may name; `tokens` verifies what hosts show.
+    /// Nobody connected yet. `ports` is the media range that heartbeats may name; `tokens` verifies what hosts show,
+    /// `tiers` says whether somebody new may come.
     pub fn new(
         node: NodeName,
         epoch: Epoch,
         ports: RangeInclusive<u16>,
         config: &SessionConfig,
         tokens: Tokens,
+        tiers: Tiers,
     ) -> Sessions {
         Sessions(Arc::new(Inner {
             node,
@@ -116,6 +119,7 @@ impl Sessions {
             tasks: TaskTracker::new(),
             open: Open::default(),
             gate: Gate::new(config.admit_per_second, config.admit_burst),
+            tiers,
         }))
     }
 

@@ -353,6 +353,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
         started: Wall(0),
         history: None,
         recovered: String::new(),
+        tiers: voice_agent::tiers::Tiers::default(),
     };
     let driver = async {
         while let Some(message) = driver.recv().await {

@@ -7,7 +7,7 @@ mod room;
 
 pub use entry::{entry, event};
 pub use kernel::kernel;
-pub use peer::peer;
+pub use peer::{dependency, peer};
 pub use room::{counts, room};
 
 use crate::proto::admin::{Evidence, Maintenance, Time, Witness};

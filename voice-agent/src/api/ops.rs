@@ -82,6 +82,7 @@ impl Admin for Ops {
             rooms_under_maintenance: u32::try_from(of_rooms).unwrap_or(u32::MAX),
             audit_problem: self.audit.problem(),
             recovered: self.about.recovered.clone(),
+            dependencies: self.about.tiers.views().iter().map(convert::dependency).collect(),
         }))
     }
 

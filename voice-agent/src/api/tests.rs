@@ -42,6 +42,7 @@ fn about() -> About {
         started: convert::now(),
         history: None,
         recovered: "no rooms; 0 isolated".into(),
+        tiers: crate::tiers::Tiers::default(),
     }
 }
 

@@ -18,11 +18,12 @@ use super::{
     Code, Failure,
     client::Agent,
     output::{Output, Tone},
+    text,
 };
 use crate::{
     config::{Config, Paths},
     kernel::pinned::Pinned,
-    proto::admin::{StatusRequest, StatusResponse, TopologyRequest},
+    proto::admin::{Dependency, StatusRequest, StatusResponse, TopologyRequest},
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -124,6 +125,7 @@ async fn known(paths: &Paths, findings: &mut Vec<Finding>) -> Known {
         Ok((status, peers)) => {
             let said = format!("pid {}, version {}, answers", status.pid, status.version);
             findings.push(Finding::ok("agent", said));
+            findings.extend(status.dependencies.iter().filter_map(tier));
             (known.agent, known.peers) = (Some(status), peers);
         }
         Err(away) if away.code == Code::AgentNotRunning => {
@@ -147,6 +149,18 @@ async fn known(paths: &Paths, findings: &mut Vec<Finding>) -> Known {
         known.attached = attached.iter().filter(|i| both(i)).map(|i| i.index).collect();
     }
     known
+}
+
+/// What the agent says of a dependency that does not do well.
+fn tier(dependency: &Dependency) -> Option<Finding> {
+    let Dependency { name, tier, lasts_ms } = dependency;
+    let said = format!("{name} is {tier} for {}", text::duration(*lasts_ms));
+    let advice = "bring it back; rooms are watched, cut and told of meanwhile, and the agent's log says since when and why";
+    match tier.as_str() {
+        "Broken" => Some(Finding::fail("dependency", said, advice)),
+        "Degraded" => Some(Finding::warn("dependency", said, advice)),
+        _ => None,
+    }
 }
 
 async fn ask(paths: &Paths) -> Result<(StatusResponse, Vec<String>), Failure> {

@@ -1,7 +1,10 @@
 //! What the driver tells for metrics: numbers only, never a room. How they are named is in `telemetry/metrics`.
 
 use super::{Driver, clock::now};
-use crate::kernel::{Armings, KernelStatus, Totals};
+use crate::{
+    kernel::{Armings, KernelStatus, Totals},
+    tiers::TierView,
+};
 use std::collections::BTreeMap;
 use voice_room::{
     Entry, State,
@@ -25,6 +28,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Whether the store answered when last asked.
     pub store_answers: bool,
+    /// How well what is depended on does.
+    pub tiers: Vec<TierView>,
 }
 
 /// Decisions since the start, counted as they are recorded.
@@ -59,6 +64,7 @@ impl Driver {
             armings: self.kernel.armings(),
             totals: self.kernel.totals().clone(),
             store_answers: self.store_answers,
+            tiers: self.tiers.views(),
         }
     }
 }

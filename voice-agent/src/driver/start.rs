@@ -29,6 +29,7 @@ use crate::{
         audit::Audit,
         metrics::{self, Source},
     },
+    tiers::Tiers,
     tokens::Tokens,
 };
 use anyhow::Context;
@@ -113,6 +114,15 @@ async fn agent(
             Ok(())
         });
     }
+    let watching = parts.tiers.clone().watch(
+        parts.redis.clone(),
+        etcd.as_ref().map(Etcd::prober),
+        stop_adapters.clone(),
+    );
+    adapters.spawn(async move {
+        watching.await;
+        Ok(())
+    });
     if let Some(etcd) = etcd {
         let running = etcd.run(handle.clone(), stop_adapters.clone());
         adapters.spawn(async move { running.await.context("cannot start the thread of the lease") });
@@ -168,6 +178,7 @@ struct Parts {
     heartbeat: Duration,
     mode: Mode,
     vitals: Vitals,
+    tiers: Tiers,
     audit: Audit,
     snapshots: Option<Snapshots>,
     history: Option<History>,
@@ -200,12 +211,14 @@ impl Parts {
         let (mut recovery, restored) = Recovery::of(&mut keeping, found);
         let core = Core::new(config.node.clone(), tenure, rules(config), restored, now());
         recovery.tell(&core, epoch);
+        let tiers = Tiers::default();
         let sessions = Sessions::new(
             config.node.clone(),
             epoch.unwrap_or_default(),
             config.kernel.ports.clone(),
             &config.session,
             tokens,
+            tiers.clone(),
         );
         let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
         Ok(Parts {
@@ -223,6 +236,7 @@ impl Parts {
             heartbeat: config.rules.heartbeat,
             mode: config.rules.mode,
             vitals: Vitals::new().context("cannot make the metrics")?,
+            tiers,
             audit,
             snapshots: None,
             history: None,
@@ -289,6 +303,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         heartbeat,
         mode,
         vitals,
+        tiers,
         audit,
         snapshots,
         history: _,
@@ -320,6 +335,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         store_answers: true,
         tally: Tally::default(),
         vitals,
+        tiers,
         audit,
         snapshots,
     };
@@ -352,6 +368,7 @@ fn start_adapters(
         started: now().wall,
         recovered: parts.recovery.words(),
         history: parts.history.clone(),
+        tiers: parts.tiers.clone(),
     };
     let (admin, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
     tasks.spawn(async move {

@@ -137,6 +137,11 @@ impl Etcd {
         })
     }
 
+    /// For who watches how etcd does.
+    pub fn prober(&self) -> Prober {
+        Prober(Link::new(self.settings.clone(), 0))
+    }
+
     /// For who asks.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -172,6 +177,29 @@ impl Etcd {
         let both = async { tokio::join!(follow, worker.run()) };
         shutdown.run_until_cancelled(both).await;
         Ok(())
+    }
+}
+
+/// Asks etcd again and again whether it answers, over a connection of its own.
+#[derive(Debug)]
+pub struct Prober(Link);
+
+impl Prober {
+    /// Whether a member answers a read that its cluster agrees to. One that does not is left for the next.
+    pub async fn answers(&mut self) -> bool {
+        let Ok(client) = self.0.client().await else {
+            return false;
+        };
+        let request = RangeRequest {
+            key: records::WATCHED.0.into(),
+            count_only: true,
+            ..RangeRequest::default()
+        };
+        let answers = client.range(request).await.is_ok();
+        if !answers {
+            self.0.failed();
+        }
+        answers
     }
 }
 

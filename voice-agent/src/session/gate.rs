@@ -88,6 +88,11 @@ impl Lane {
     }
 }
 
+/// A little longer, by chance: they do not all come again at once.
+pub(super) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 + JITTER * chance())
+}
+
 /// From 0 to 1, another each time.
 fn chance() -> f64 {
     // Every RandomState is keyed anew.

@@ -18,13 +18,21 @@ use crate::{
     },
     telemetry::Counter,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use voice_room::{
     ClientId, Epoch, PeerId, RoomId, State, Version, Wall,
     command::{Expired, RoomUpdate},
 };
+
+/// A peer that was connected is nobody new for so long: as long as an isolation lasts by default.
+const LATELY: Duration = Duration::from_secs(300);
+/// So many are remembered; beyond it the oldest are forgotten.
+const MAX_LATELY: usize = 16_384;
 
 /// All connected peers, and what is pending for them.
 #[derive(Debug, Default)]
@@ -33,6 +41,8 @@ pub(super) struct Hub {
     index: Index,
     ledger: Ledger,
     streams: u64,
+    /// Peers that were here lately, and when they left.
+    lately: HashMap<PeerId, Instant>,
 }
 
 /// How many there may be.
@@ -161,7 +171,32 @@ impl Hub {
     pub(super) fn leave(&mut self, id: &PeerId, stream: StreamId) -> Option<Left> {
         self.peer(id, stream)?;
         let peer = self.peers.remove(id)?;
+        self.was_here(id);
         Some(self.leave_behind(id, peer.served))
+    }
+
+    fn was_here(&mut self, id: &PeerId) {
+        let now = Instant::now();
+        if self.lately.len() >= MAX_LATELY {
+            self.lately
+                .retain(|_, left| now.saturating_duration_since(*left) < LATELY);
+        }
+        if self.lately.len() >= MAX_LATELY
+            && let Some(oldest) = self
+                .lately
+                .iter()
+                .min_by_key(|(_, left)| **left)
+                .map(|(id, _)| id.clone())
+        {
+            self.lately.remove(&oldest);
+        }
+        self.lately.insert(id.clone(), now);
+    }
+
+    /// Whether this peer is connected or was lately, or waits for a STATE_EXPIRED.
+    pub(super) fn knows(&self, id: &PeerId) -> bool {
+        let lately = |left: &Instant| left.elapsed() < LATELY;
+        self.peers.contains_key(id) || self.lately.get(id).is_some_and(lately) || self.ledger.waits_for(id)
     }
 
     fn leave_behind(&mut self, id: &PeerId, served: Served) -> Left {

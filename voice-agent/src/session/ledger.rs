@@ -112,6 +112,11 @@ impl Ledger {
         self.rooms.remove(room)
     }
 
+    /// Whether this peer has not acknowledged one.
+    pub(super) fn waits_for(&self, peer: &PeerId) -> bool {
+        self.rooms.values().any(|notice| notice.waiting.contains(peer))
+    }
+
     fn purge(&mut self, now: Wall) {
         self.rooms.retain(|_, notice| notice.expired.isolated_until > now);
     }

@@ -86,6 +86,7 @@ fn sessions_of(config: &SessionConfig, tokens: Tokens) -> Sessions {
         50_000..=60_000,
         config,
         tokens,
+        Tiers::default(),
     )
 }
 

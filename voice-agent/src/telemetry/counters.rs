@@ -97,6 +97,9 @@ counters! {
     SyncCommitted, "sync_committed", "Changes that all agreed to and the store took.";
     SyncRolledBack, "sync_rolled_back", "Changes that were asked about and not made, or of which that is not known.";
     SyncNoted, "sync_noted", "Peers that took note of a COMMIT in time.";
+    SessionNotNow, "session_not_now", "Streams of peers that were not here lately, refused because Redis or etcd was Broken; each was told when to come again.";
+    DependencyDegraded, "dependency_degraded", "Times Redis, etcd or the media servers became Degraded; the log says which.";
+    DependencyBroken, "dependency_broken", "Times Redis, etcd or the media servers became Broken; the log says which.";
     SessionNotKept, "session_not_kept", "STATE_EXPIRED that could not be kept for reconnects because too many are.";
     TokenNoKeys, "token_no_keys", "Host tokens refused because tokens.keys is empty.";
     TokenNotGiven, "token_not_given", "Starts and returns of hosts refused because no token was given.";

@@ -1,8 +1,21 @@
-//! Connected peers.
+//! Connected peers, and what is depended on.
 
 use super::{millis, time};
-use crate::{proto::admin::Peer, session::PeerView};
+use crate::{
+    proto::admin::{Dependency, Peer},
+    session::PeerView,
+    tiers::TierView,
+};
 use voice_room::Wall;
+
+/// One dependency.
+pub fn dependency(view: &TierView) -> Dependency {
+    Dependency {
+        name: view.dependency.to_string(),
+        tier: view.tier.name().into(),
+        lasts_ms: millis(view.lasts),
+    }
+}
 
 /// One peer.
 pub fn peer(p: &PeerView, now: Wall) -> Peer {

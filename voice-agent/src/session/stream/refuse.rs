@@ -5,6 +5,7 @@ use crate::{
     driver::{Handle, handle::Stopped},
     session::{
         Role, Sessions,
+        gate::jittered,
         open::{NoPlace, Place},
         peer::PeerInfo,
     },
@@ -24,6 +25,7 @@ pub(super) async fn place(sessions: &Sessions, handle: &Handle, info: &PeerInfo)
         Counter::SessionTooManyAtOnce.count();
         return Err(too_many_at_once(handle, info.role, wait).await);
     }
+    not_now(sessions, info)?;
     // Twice `max_peers`, so that every peer may reconnect while its old stream is not known to be dead.
     let most = sessions.0.limits.peers.saturating_mul(2);
     match sessions.0.open.take(&info.id, most) {
@@ -45,16 +47,37 @@ pub(super) async fn no_room_for(sessions: &Sessions, handle: &Handle, role: Role
     ours(handle, role, refusal).await
 }
 
+/// While what is shared is Broken, nobody new is let in (DESIGN 6). Who was here lately is not new, and must hear of trips; a
+/// media server is never kept out, as its rooms would be judged for it.
+fn not_now(sessions: &Sessions, info: &PeerInfo) -> Result<(), Status> {
+    if info.role == Role::Media {
+        return Ok(());
+    }
+    let Some((dependency, wait)) = sessions.0.tiers.refuses_new() else {
+        return Ok(());
+    };
+    if sessions.hub().knows(&info.id) {
+        return Ok(());
+    }
+    Counter::SessionNotNow.count();
+    let why =
+        format!("{dependency} is Broken, and this agent lets nobody new in; use another one, or come again");
+    Err(come_again(&why, jittered(wait)))
+}
+
 async fn too_many_at_once(handle: &Handle, role: Role, wait: Duration) -> Status {
+    let why = "more streams begin than session.admit_per_second; come again";
+    ours(handle, role, come_again(why, wait)).await
+}
+
+fn come_again(why: &str, wait: Duration) -> Status {
     // Never 0: that would be at once.
     let wait = millis(wait).max(1);
-    let mut refusal = Status::unavailable(format!(
-        "more streams begin than session.admit_per_second; come again after {wait} ms"
-    ));
+    let mut refusal = Status::unavailable(format!("{why} after {wait} ms"));
     refusal
         .metadata_mut()
         .insert(RETRY_AFTER, MetadataValue::from(wait));
-    ours(handle, role, refusal).await
+    refusal
 }
 
 /// A refusal by our own limits: a media server's absence is then ours, so no room may be judged for it.

@@ -113,6 +113,12 @@ impl Page {
             &[],
             one(u64::from(figures.store_answers)),
         )?;
+        let tiers = figures
+            .tiers
+            .iter()
+            .map(|view| (vec![view.dependency.to_string()], view.tier as u64));
+        let help = "How well what is depended on does: 0 Healthy, 1 Degraded, 2 Broken.";
+        self.gauge("dependency_tier", help, &["dependency"], tiers)?;
         let blocks = "Verdicts in force in the kernel; `shadow` ones only count.";
         let armings = [
             ("enforced", figures.armings.enforced),

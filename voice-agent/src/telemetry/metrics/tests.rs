@@ -39,6 +39,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
             50_000..=60_000,
             &session,
             Tokens::default(),
+            crate::tiers::Tiers::default(),
         ),
         vitals: Vitals::new().unwrap(),
         mode: Mode::Enforce,
