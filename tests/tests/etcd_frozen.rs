@@ -10,6 +10,7 @@ use voice_tests::{
     clock::wait_for,
     etcd::{Etcd, direct::Direct},
     netns::{Netns, Pair},
+    redis::Server,
     registrant::{Registrant, config},
     stage::{ALPHA, BETA, Stage},
 };
@@ -27,7 +28,10 @@ fn owner(direct: &Direct, room: &str) -> Option<(String, i64)> {
 fn frozen(pair: Pair) {
     let etcd = Etcd::start(1).unwrap();
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
+    let redis = Server::start().unwrap();
     let settings = Settings::new(Times::TEST)
+        .set("store.kind", "\"redis\"")
+        .set("store.redis.addresses", &format!("[\"{}\"]", redis.address()))
         .set("node.name", "\"frozen\"")
         .set("registry.kind", "\"etcd\"")
         .set("registry.etcd.endpoints", &format!("{:?}", etcd.endpoints()))
@@ -57,6 +61,14 @@ fn frozen(pair: Pair) {
     assert_eq!(owner(&direct, BETA), Some(taken));
     assert_eq!(stage.agent.state(ALPHA), "LIVEING");
     assert_ne!(stage.agent.state(BETA), "EXPIRED");
+    let told = |room, state: &str, owner: &str| {
+        let shown = stage.agent.json(&["show", room]).unwrap();
+        let authority = &shown["authority"];
+        authority["state"] == state && authority["owner"] == owner
+    };
+    wait_for("both are shown as what they are", SOON, || {
+        told(ALPHA, "held", "frozen") && told(BETA, "ceded", "other")
+    });
     stage.alpha.assert_lost_nothing();
 
     // What is stored from now on has the new epoch.

@@ -91,7 +91,7 @@ impl Admin for Ops {
         let views = asked(self.handle.rooms()).await?;
         let now = convert::now();
         let wanted = views.iter().filter(|v| !blocked_only || v.block.is_some());
-        let rooms = wanted.map(|v| convert::room(v, now)).collect();
+        let rooms = wanted.map(|v| convert::room(v, &self.about.node, now)).collect();
         Ok(Response::new(pb::RoomsResponse { rooms }))
     }
 
@@ -99,7 +99,7 @@ impl Admin for Ops {
         let room = room_id(&request.get_ref().room)?;
         let view = asked(self.handle.room(room.clone())).await?;
         let view = view.ok_or_else(|| no_such_room(&room))?;
-        Ok(Response::new(convert::room(&view, convert::now())))
+        Ok(Response::new(convert::room(&view, &self.about.node, convert::now())))
     }
 
     async fn history(&self, request: Request<pb::HistoryRequest>) -> Answer<pb::HistoryResponse> {

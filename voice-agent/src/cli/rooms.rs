@@ -27,6 +27,8 @@ const HEADER: [&str; 8] = [
     "DROPPED",
     "NOTE",
 ];
+/// Where that is.
+const NOTE: usize = HEADER.len() - 1;
 
 /// Every room, or the blocked ones; those also when the agent is dead.
 pub(super) async fn rooms(paths: &Paths, out: Output, blocked: bool) -> Result<String, Failure> {
@@ -60,7 +62,37 @@ fn list(answer: &RoomsResponse, out: Output, blocked: bool) -> String {
             false => "No rooms on this node.\n".into(),
         };
     }
-    out.table(&HEADER, answer.rooms.iter().map(|room| row(room, out)).collect())
+    // A node alone owns every room; what is always the same is left out.
+    let all_held = answer.rooms.iter().all(is_held);
+    let mut header = HEADER.to_vec();
+    if !all_held {
+        header.insert(NOTE, "OWNER");
+    }
+    let row = |room: &Room| {
+        let mut row = row(room, out);
+        if !all_held {
+            let (tone, owner) = owner(room);
+            row.insert(NOTE, out.cell(tone, owner));
+        }
+        row
+    };
+    out.table(&header, answer.rooms.iter().map(row).collect())
+}
+
+fn is_held(room: &Room) -> bool {
+    room.authority.as_ref().is_none_or(|a| a.state == "held")
+}
+
+fn owner(room: &Room) -> (Option<Tone>, String) {
+    let Some(authority) = &room.authority else {
+        return (Some(Tone::Faint), "not known".into());
+    };
+    match (authority.state.as_str(), &authority.owner) {
+        ("held", _) => (None, "this node".into()),
+        (_, Some(owner)) => (Some(Tone::Look), owner.clone()),
+        ("claiming", None) => (Some(Tone::Look), "claiming".into()),
+        _ => (Some(Tone::Faint), "nobody".into()),
+    }
 }
 
 fn row(room: &Room, out: Output) -> Vec<Cell> {

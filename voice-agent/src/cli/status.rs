@@ -94,6 +94,7 @@ fn counts(c: &RoomCounts, out: Output) -> String {
         "rooms        {}{states}\n\
          attention    {}, {}, {}, {}\n\
          store        {}\n\
+         {}\
          packets      {} passed, {} dropped, {} would drop (shadow)\n",
         c.total,
         look(c.blocked, "blocked", Tone::Bad),
@@ -101,10 +102,22 @@ fn counts(c: &RoomCounts, out: Output) -> String {
         look(c.would_trip, "would trip (shadow)", Tone::Look),
         look(c.missing_heartbeats, "missing heartbeats", Tone::Look),
         look(c.unstored_changes, "changes not stored yet", Tone::Look),
+        owners(c, out),
         text::count(c.passed_packets),
         text::count(c.dropped_packets),
         text::count(c.would_drop_packets),
     )
+}
+
+/// Only where a room is not this node's: else it goes without saying.
+fn owners(c: &RoomCounts, out: Output) -> String {
+    let claiming = (c.claiming > 0).then(|| format!("{} being claimed", c.claiming));
+    let ceded = (c.ceded > 0).then(|| format!("{} of other nodes", c.ceded));
+    let all: Vec<String> = claiming.into_iter().chain(ceded).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!("owned        {}\n", out.tone(Tone::Look, &all.join(", "))),
+    }
 }
 
 #[cfg(test)]

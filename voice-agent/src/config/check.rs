@@ -19,6 +19,7 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     stuck_time_holds_its_misses,
     janus_secret_has_a_socket,
     etcd_has_members,
+    etcd_has_a_shared_store,
     etcd_ttl_is_in_seconds,
     etcd_user_has_a_password,
     etcd_password_is_not_readable_on_the_way,
@@ -116,6 +117,17 @@ fn etcd_has_members(draft: &Draft) -> Broken {
     (registry.kind == RegistryKind::Etcd && registry.etcd.endpoints.is_empty()).then(|| {
         let problem = "registry.kind is etcd: name its members, such as [\"http://127.0.0.1:2379\"]";
         ("registry.etcd.endpoints", "[]".into(), problem.into())
+    })
+}
+
+/// A custodian takes a record that is not in the store for one that its owner did not refresh: of a store of its own that
+/// would be every room of another node.
+fn etcd_has_a_shared_store(draft: &Draft) -> Broken {
+    let apart = draft.registry.kind == RegistryKind::Etcd && draft.store.kind == StoreKind::Embedded;
+    apart.then(|| {
+        let problem = "rooms that agents share need a store that they share, and store.kind is embedded: set store.kind to \
+                       redis, or registry.kind to local for a node alone";
+        ("registry.kind", "etcd".into(), problem.into())
     })
 }
 

@@ -497,7 +497,8 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "registry.kind",
         "\"local\"",
-        "local: this node owns every room that it serves. etcd: rooms are claimed in an etcd that many agents share.",
+        "local: this node owns every room that it serves. etcd: rooms are claimed in an etcd that many agents share;\n\
+         needs store.kind = \"redis\".",
         Kind::Choice(&[
             ("local", |d| d.registry.kind = RegistryKind::Local),
             ("etcd", |d| d.registry.kind = RegistryKind::Etcd),

@@ -396,10 +396,23 @@ proptest! {
     }
 }
 
+/// A store for agents that share rooms.
+const REDIS: &str = "[store]\nkind = \"redis\"\nredis.addresses = [\"10.0.0.2:6379\"]\n";
+
+#[test]
+fn etcd_with_a_store_that_no_other_agent_can_read_is_refused() {
+    let etcd = "[registry]\nkind = \"etcd\"\netcd.endpoints = [\"http://10.0.0.1:2379\"]\n";
+    let refused = mistakes(etcd, &[], &[]);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    let told = refused[0].to_string();
+    assert!(told.contains("registry.kind") && told.contains("store.kind to redis"), "{told}");
+    assert!(load(&format!("{REDIS}{etcd}"), &[], &[]).is_ok());
+}
+
 #[test]
 fn etcd_keys_are_read_from_a_section_of_their_own() {
     let toml = "[registry]\nkind = \"etcd\"\n[registry.etcd]\nendpoints = [\"http://10.0.0.1:2379\"]\nera = 3\nttl = \"10s\"\n";
-    let registry = load(toml, &[], &[]).unwrap().registry;
+    let registry = load(&format!("{REDIS}{toml}"), &[], &[]).unwrap().registry;
     assert_eq!(registry.kind, crate::config::RegistryKind::Etcd);
     assert_eq!(
         (
@@ -417,7 +430,7 @@ fn etcd_keys_are_read_from_a_section_of_their_own() {
 fn what_does_not_fit_together_in_the_etcd_keys_is_told_all_at_once() {
     let keys = |toml: &str| {
         let all = mistakes(
-            &format!("[registry]\nkind = \"etcd\"\n[registry.etcd]\n{toml}"),
+            &format!("{REDIS}[registry]\nkind = \"etcd\"\n[registry.etcd]\n{toml}"),
             &[],
             &[],
         );

@@ -130,7 +130,8 @@ impl Core {
         let counted = Counts::of(Some(room));
         let record = &mut room.record;
         record.state = to;
-        record.version = record.version.next();
+        // What was taken over from a store that had fallen back may lie below a number that was sent.
+        record.version = record.version.max(room.highest).next();
         // Until it is held again, the last epoch it was; what is sent has the one it is sent under.
         record.epoch = room.authority.epoch().unwrap_or(record.epoch);
         record.op_id = op_id.clone();

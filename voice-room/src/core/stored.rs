@@ -254,6 +254,9 @@ impl Core {
         self.keep(id);
         self.announce(id);
         self.sign(now, id);
+        if self.rooms.get(id).is_some_and(|room| !room.wants_owner()) {
+            self.cede_room(id);
+        }
     }
 
     /// Another life takes the place of what was here.

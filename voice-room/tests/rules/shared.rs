@@ -1,6 +1,7 @@
 //! Two agents, one store that may lose its last writes, one registry: whatever the order of claims, lost leases, lost
 //! answers, failovers and restarts, nobody writes under an epoch it does not hold, no number is used twice, all is stored.
 
+mod numbers;
 mod sim;
 
 use crate::world::*;

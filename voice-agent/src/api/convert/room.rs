@@ -1,15 +1,15 @@
 //! Rooms, and the figures over all of them.
 
 use super::{maintenance, millis, name, time, witness};
-use crate::proto::admin::{BlockInfo, BlockStep, Room, RoomCounts};
+use crate::proto::admin::{self as pb, BlockInfo, BlockStep, Room, RoomCounts};
 use voice_room::{
-    State, Wall,
-    core::{BlockView, RoomView, StepState},
+    NodeName, State, Wall,
+    core::{Authority, BlockView, RoomView, StepState},
     timeline::Step,
 };
 
-/// One room.
-pub fn room(v: &RoomView, now: Wall) -> Room {
+/// One room, as `node` sees it.
+pub fn room(v: &RoomView, node: &NodeName, now: Wall) -> Room {
     Room {
         room: v.room.to_string(),
         state: v.state.name().into(),
@@ -38,6 +38,30 @@ pub fn room(v: &RoomView, now: Wall) -> Room {
         block: v.block.as_ref().map(block),
         unstored_changes: v.unstored,
         maintenance: v.maintenance.as_ref().map(|m| maintenance(m, now)),
+        authority: Some(authority(&v.authority, node)),
+    }
+}
+
+fn authority(authority: &Authority, node: &NodeName) -> pb::Authority {
+    let is = |state: &str| pb::Authority {
+        state: state.into(),
+        ..pb::Authority::default()
+    };
+    match authority {
+        Authority::Unclaimed => is("unclaimed"),
+        Authority::Claiming { problem } => pb::Authority {
+            problem: problem.clone(),
+            ..is("claiming")
+        },
+        Authority::Held(epoch) => pb::Authority {
+            epoch: Some(epoch.to_string()),
+            owner: Some(node.to_string()),
+            ..is("held")
+        },
+        Authority::Ceded(owner) => pb::Authority {
+            owner: Some(owner.to_string()),
+            ..is("ceded")
+        },
     }
 }
 
@@ -85,6 +109,8 @@ pub fn counts(rooms: &[RoomView]) -> RoomCounts {
         passed_packets: sum(|v| v.passed),
         dropped_packets: sum(|v| v.dropped),
         would_drop_packets: sum(|v| v.would_drop),
+        claiming: count(|v| matches!(v.authority, Authority::Claiming { .. })),
+        ceded: count(|v| v.authority.ceded_to().is_some()),
     }
 }
 

@@ -79,12 +79,8 @@ fn together(store: StoreKind, registry: RegistryKind) -> Option<Finding> {
             "Redis with a local registry: only for one node",
             "with more than one agent on this Redis set registry.kind = \"etcd\": else two may write to one room",
         )),
-        (StoreKind::Embedded, RegistryKind::Etcd) => Some(Finding::warn(
-            check,
-            "etcd with an embedded store: other nodes own rooms whose records they cannot read",
-            "set store.kind = \"redis\", or registry.kind = \"local\" for a single node",
-        )),
-        (StoreKind::Embedded, RegistryKind::Local) | (StoreKind::Redis, RegistryKind::Etcd) => None,
+        // etcd with an embedded store is refused by the configuration.
+        (StoreKind::Embedded, _) | (StoreKind::Redis, RegistryKind::Etcd) => None,
     }
 }
 

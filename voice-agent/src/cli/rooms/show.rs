@@ -7,7 +7,7 @@ use crate::{
         output::{Output, Tone},
         text,
     },
-    proto::admin::{BlockInfo, BlockStep, Room, Witness},
+    proto::admin::{Authority, BlockInfo, BlockStep, Room, Witness},
 };
 use std::fmt::Write;
 
@@ -34,6 +34,11 @@ pub(super) fn show(room: &Room, out: Output) -> String {
         "record",
         &format!("version {version}, epoch {epoch}, life {life}{}", unstored(room)),
     );
+    if let Some(a) = &room.authority {
+        let tone = if a.state == "held" { None } else { Some(Tone::Look) };
+        let text = authority(a);
+        lines.add("owner", &tone.map_or(text.clone(), |tone| out.tone(tone, &text)));
+    }
     lines.add("host", room.host.as_deref().unwrap_or("not known"));
     lines.add("clients", &room.clients.to_string());
     lines.add("source", room.source.as_deref().unwrap_or("nobody"));
@@ -138,6 +143,26 @@ fn step_line(step: &BlockStep, out: Output) -> String {
     };
     let line = format!("{:<8} {} {}", step.step, out.tone(tone, &step.state), step.detail);
     line.trim_end().into()
+}
+
+fn authority(a: &Authority) -> String {
+    let (owner, problem) = (a.owner.as_deref(), a.problem.as_deref());
+    match a.state.as_str() {
+        "held" => format!(
+            "{}, this node, under epoch {}",
+            owner.unwrap_or("unnamed"),
+            a.epoch.as_deref().unwrap_or("unknown")
+        ),
+        "ceded" => format!(
+            "{}: served here, yet nothing of it is stored from here",
+            owner.unwrap_or("another node")
+        ),
+        "claiming" => format!(
+            "being claimed, nothing is stored until it is owned: {}",
+            problem.unwrap_or("not answered yet")
+        ),
+        _ => "nobody: its life is over, or it was not asked for".into(),
+    }
 }
 
 fn unstored(room: &Room) -> String {

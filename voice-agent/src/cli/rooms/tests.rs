@@ -1,7 +1,7 @@
 //! The tables and the page of one room, line by line.
 
 use super::{show, *};
-use crate::proto::admin::{BlockInfo, BlockStep, Time, Witness};
+use crate::proto::admin::{Authority, BlockInfo, BlockStep, Time, Witness};
 
 fn room(name: &str) -> Room {
     Room {
@@ -123,4 +123,70 @@ Why:     voice-agent explain talk-1
 Lift it: voice-agent release talk-1 --reason TEXT
 "
     );
+}
+
+fn owned(name: &str, authority: Authority) -> Room {
+    let authority = Some(authority);
+    Room {
+        authority,
+        ..room(name)
+    }
+}
+
+fn authority(state: &str, owner: Option<&str>) -> Authority {
+    Authority {
+        state: state.into(),
+        owner: owner.map(Into::into),
+        ..Authority::default()
+    }
+}
+
+#[test]
+fn whose_a_room_is_is_listed_as_soon_as_one_is_not_this_nodes() {
+    let held = || owned("talk-1", authority("held", Some("media-1")));
+    let listed = |rooms| list(&RoomsResponse { rooms }, Output::plain(), false);
+    assert!(!listed(vec![held()]).contains("OWNER"));
+    let rooms = vec![
+        held(),
+        owned("talk-2", authority("ceded", Some("media-2"))),
+        owned("talk-3", authority("claiming", None)),
+        owned("talk-4", authority("unclaimed", None)),
+    ];
+    assert_eq!(
+        listed(rooms),
+        "\
+ROOM    STATE    SINCE       HEARTBEAT  CLIENTS  PORTS  DROPPED  OWNER      NOTE
+talk-1  LIVEING  12 min 5 s  1.2 s      5        3      0        this node
+talk-2  LIVEING  12 min 5 s  1.2 s      5        3      0        media-2
+talk-3  LIVEING  12 min 5 s  1.2 s      5        3      0        claiming
+talk-4  LIVEING  12 min 5 s  1.2 s      5        3      0        nobody
+"
+    );
+}
+
+#[test]
+fn a_room_shows_under_which_epoch_it_is_held_whose_it_is_or_why_it_is_not_owned_yet() {
+    let line = |authority| {
+        let page = show::show(&owned("talk-1", authority), Output::plain());
+        let line = page.lines().find(|line| line.starts_with("owner "));
+        line.unwrap_or_default().to_owned()
+    };
+    let held = Authority {
+        epoch: Some("1.42".into()),
+        ..authority("held", Some("media-1"))
+    };
+    assert_eq!(line(held), "owner      media-1, this node, under epoch 1.42");
+    assert_eq!(
+        line(authority("ceded", Some("media-2"))),
+        "owner      media-2: served here, yet nothing of it is stored from here"
+    );
+    let claiming = Authority {
+        problem: Some("etcd has not answered the claim yet".into()),
+        ..authority("claiming", None)
+    };
+    assert_eq!(
+        line(claiming),
+        "owner      being claimed, nothing is stored until it is owned: etcd has not answered the claim yet"
+    );
+    assert!(line(authority("unclaimed", None)).contains("nobody"));
 }
