@@ -2,6 +2,7 @@
 //! drop. They can be frozen, killed and started again.
 
 pub mod direct;
+pub mod secure;
 
 use crate::{bpffs::Scratch, clock};
 use anyhow::{Context, ensure};
@@ -9,11 +10,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use secure::Cert;
 use std::{
     fs::File,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -27,6 +29,16 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Etcd {
     members: Vec<Member>,
     dir: Scratch,
+    options: Options,
+}
+
+/// How members are started, besides the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The certificate of every member, and whose certificates clients have to show.
+    pub tls: Option<(Cert, PathBuf)>,
+    /// Further arguments.
+    pub args: Vec<String>,
 }
 
 /// One member: where it listens, and its process while it runs.
@@ -35,25 +47,36 @@ struct Member {
     name: String,
     client: SocketAddr,
     peer: SocketAddr,
+    /// Its own figures, without TLS.
+    metrics: SocketAddr,
     child: Mutex<Option<Child>>,
 }
 
 impl Etcd {
     /// Starts so many members and waits until each knows a leader.
     pub fn start(members: usize) -> anyhow::Result<Etcd> {
-        let ports = free_ports(2 * members)?;
-        let member = |(index, pair): (usize, &[SocketAddr])| {
-            let &[client, peer] = pair else { return None };
+        Etcd::with(members, Options::default())
+    }
+
+    /// The same, with TLS or other arguments.
+    pub fn with(members: usize, options: Options) -> anyhow::Result<Etcd> {
+        let ports = free_ports(3 * members)?;
+        let member = |(index, ports): (usize, &[SocketAddr])| {
+            let &[client, peer, metrics] = ports else {
+                return None;
+            };
             Some(Member {
                 name: format!("m{index}"),
                 client,
                 peer,
+                metrics,
                 child: Mutex::new(None),
             })
         };
         let etcd = Etcd {
-            members: ports.chunks(2).enumerate().filter_map(member).collect(),
+            members: ports.chunks(3).enumerate().filter_map(member).collect(),
             dir: Scratch::new("etcd")?,
+            options,
         };
         for index in 0..members {
             etcd.run(index)?;
@@ -64,10 +87,7 @@ impl Etcd {
 
     /// The endpoints, as `registry.etcd.endpoints` takes them.
     pub fn endpoints(&self) -> Vec<String> {
-        self.members
-            .iter()
-            .map(|member| format!("http://{}", member.client))
-            .collect()
+        self.members.iter().map(|member| self.url(member)).collect()
     }
 
     /// Where a member's clients connect.
@@ -78,11 +98,7 @@ impl Etcd {
     /// Starts a member (again), with the data it has.
     pub fn run(&self, index: usize) -> anyhow::Result<()> {
         let member = &self.members[index];
-        let cluster: Vec<String> = self
-            .members
-            .iter()
-            .map(|m| format!("{}=http://{}", m.name, m.peer))
-            .collect();
+        let url = self.url(member);
         let log = File::options()
             .create(true)
             .append(true)
@@ -91,16 +107,28 @@ impl Etcd {
         command
             .args(["--name", &member.name])
             .arg("--data-dir")
-            .arg(self.dir.path().join(&member.name))
-            .args(["--listen-client-urls", &format!("http://{}", member.client)])
-            .args(["--advertise-client-urls", &format!("http://{}", member.client)])
+            .arg(self.data_dir(index))
+            .args(["--listen-client-urls", &url])
+            .args(["--advertise-client-urls", &url])
+            .args(["--listen-metrics-urls", &format!("http://{}", member.metrics)])
             .args(["--listen-peer-urls", &format!("http://{}", member.peer)])
             .args([
                 "--initial-advertise-peer-urls",
                 &format!("http://{}", member.peer),
             ])
-            .args(["--initial-cluster", &cluster.join(",")])
-            .args(["--logger", "zap", "--log-level", "warn"]);
+            .args(["--initial-cluster", &self.cluster()])
+            .args(["--logger", "zap", "--log-level", "warn"])
+            .args(&self.options.args);
+        if let Some((own, clients)) = &self.options.tls {
+            command
+                .arg("--cert-file")
+                .arg(&own.cert)
+                .arg("--key-file")
+                .arg(&own.key)
+                .arg("--client-cert-auth")
+                .arg("--trusted-ca-file")
+                .arg(clients);
+        }
         let child = command
             .env_remove("ETCDCTL_API")
             .stdin(Stdio::null())
@@ -110,6 +138,57 @@ impl Etcd {
             .context("start etcd (Debian package etcd-server)")?;
         *member.child() = Some(child);
         Ok(())
+    }
+
+    /// Runs etcdctl on the first member; `args` hold the certificates and the user, where they are needed.
+    pub fn ctl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let endpoints = self.endpoints().into_iter().next().context("no member")?;
+        secure::run(
+            Command::new("etcdctl")
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &endpoints])
+                .args(args),
+        )
+    }
+
+    /// Puts the data of a snapshot in place of what a lone member has. It must not be running.
+    pub fn restore(&self, snapshot: &Path) -> anyhow::Result<()> {
+        let member = self.members.first().context("no member")?;
+        let data = self.data_dir(0);
+        std::fs::remove_dir_all(&data).context("remove what the member had")?;
+        let peer = format!("http://{}", member.peer);
+        let mut restore = Command::new("etcdctl");
+        restore
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore"])
+            .arg(snapshot)
+            .args(["--name", &member.name, "--initial-cluster", &self.cluster()])
+            .args(["--initial-advertise-peer-urls", &peer, "--data-dir"])
+            .arg(data);
+        secure::run(&mut restore).map(drop)
+    }
+
+    fn url(&self, member: &Member) -> String {
+        let scheme = if self.options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", member.client)
+    }
+
+    fn cluster(&self) -> String {
+        let peer = |m: &Member| format!("{}=http://{}", m.name, m.peer);
+        self.members.iter().map(peer).collect::<Vec<_>>().join(",")
+    }
+
+    fn data_dir(&self, index: usize) -> PathBuf {
+        self.dir.path().join(format!("m{index}"))
+    }
+
+    /// A directory that goes with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Waits until every running member knows a leader.
@@ -207,7 +286,7 @@ impl Member {
 
     /// A figure of the member's own metrics page.
     fn gauge(&self, name: &str) -> Option<f64> {
-        let mut stream = TcpStream::connect_timeout(&self.client, Duration::from_secs(1)).ok()?;
+        let mut stream = TcpStream::connect_timeout(&self.metrics, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
         let mut page = String::new();

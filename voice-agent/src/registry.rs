@@ -7,7 +7,7 @@ pub use local::LocalRegistry;
 
 use crate::config::{Config, RegistryKind};
 use etcd::{About, Etcd, SettingsError};
-use voice_room::{Incarnation, RoomId, command::Meta};
+use voice_room::{Epoch, Incarnation, RoomId, command::Meta};
 
 /// The registry this agent uses. Nothing here blocks; answers come as inputs to the driver.
 #[derive(Debug, Clone)]
@@ -42,6 +42,14 @@ impl Registry {
         match self {
             Registry::Local => true,
             Registry::Etcd(etcd) => etcd.authority().holds(),
+        }
+    }
+
+    /// An epoch that was used before this start.
+    pub fn known(&self, epoch: Epoch) {
+        match self {
+            Registry::Local => {}
+            Registry::Etcd(etcd) => etcd.known(epoch),
         }
     }
 

@@ -99,7 +99,11 @@ impl Admin for Ops {
         let room = room_id(&request.get_ref().room)?;
         let view = asked(self.handle.room(room.clone())).await?;
         let view = view.ok_or_else(|| no_such_room(&room))?;
-        Ok(Response::new(convert::room(&view, &self.about.node, convert::now())))
+        Ok(Response::new(convert::room(
+            &view,
+            &self.about.node,
+            convert::now(),
+        )))
     }
 
     async fn history(&self, request: Request<pb::HistoryRequest>) -> Answer<pb::HistoryResponse> {

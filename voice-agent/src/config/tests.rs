@@ -405,7 +405,10 @@ fn etcd_with_a_store_that_no_other_agent_can_read_is_refused() {
     let refused = mistakes(etcd, &[], &[]);
     assert_eq!(refused.len(), 1, "{refused:?}");
     let told = refused[0].to_string();
-    assert!(told.contains("registry.kind") && told.contains("store.kind to redis"), "{told}");
+    assert!(
+        told.contains("registry.kind") && told.contains("store.kind to redis"),
+        "{told}"
+    );
     assert!(load(&format!("{REDIS}{etcd}"), &[], &[]).is_ok());
 }
 

@@ -107,6 +107,7 @@ async fn agent(
             sessions: parts.sessions.clone(),
             vitals: parts.vitals.clone(),
             mode: config.rules.mode,
+            registry: parts.registry.clone(),
         };
         let stop = stop_adapters.clone();
         adapters.spawn(async move {
@@ -197,6 +198,9 @@ impl Parts {
         let local = LocalRegistry::claim(&keeping.journal, &keeping.known(), keeping.begun_anew)
             .await
             .context("cannot claim an epoch")?;
+        for record in keeping.known().rooms {
+            registry.known(record.epoch);
+        }
         // With a registry of its own, each room has the epoch of its claim.
         let epoch = Some(local).filter(|_| matches!(registry, Registry::Local));
         let shared = keeping.redis.is_some() || epoch.is_none();

@@ -36,7 +36,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use voice_room::{Incarnation, NodeName, RoomId, command::Meta};
+use voice_room::{Epoch, Incarnation, NodeName, RoomId, command::Meta};
 use wire::Link;
 use worker::Worker;
 
@@ -80,6 +80,11 @@ impl Handle {
     /// Tells others of an owned room.
     pub fn describe(&self, meta: Meta) {
         self.desk.describe(meta);
+    }
+
+    /// An epoch that was used before this start: no room is claimed under one that is not higher.
+    pub fn known(&self, epoch: Epoch) {
+        self.desk.know(epoch);
     }
 
     /// The lease, by the clock.

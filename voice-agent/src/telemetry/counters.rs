@@ -65,7 +65,9 @@ counters! {
     RegistryConflict, "registry_conflict", "Metadata writes to etcd that found another revision than they knew.";
     RegistryForeign, "registry_foreign", "Values in etcd that are not ours or are damaged; they were left as they are.";
     RegistryFailed, "registry_failed", "Transactions with etcd that failed or were not answered in time; they are tried again.";
-    RegistryBarred, "registry_barred", "Times no room could be claimed: another agent has this node's name, or a higher registry.etcd.era.";
+    RegistryConnected, "registry_connected", "Connections made to members of etcd, by whom they were logged in to if a user is configured.";
+    RegistryDenied, "registry_denied", "Requests that etcd refused because of the user, the password, a right, or a token that ran out; with a new connection comes a new token.";
+    RegistryBarred, "registry_barred", "Times no room could be claimed: another agent has this node's name or a higher registry.etcd.era, or etcd's revisions went back.";
     RegistryWatchBroke, "registry_watch_broke", "Times the watch of the registry broke off.";
     RegistryListed, "registry_listed", "Times the whole registry was listed: at start, and when a watch could not go on where it broke off.";
     RegistryWentBack, "registry_went_back", "Times etcd's revision was below one seen before: it was restored from a backup.";

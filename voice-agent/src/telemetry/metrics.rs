@@ -7,6 +7,7 @@ mod page;
 
 use crate::{
     driver::{Handle, Vitals},
+    registry::Registry,
     session::Sessions,
 };
 use hyper::{
@@ -49,6 +50,8 @@ pub struct Source {
     pub vitals: Vitals,
     /// `trip.mode`
     pub mode: Mode,
+    /// Who owns rooms.
+    pub registry: Registry,
 }
 
 /// Serves until `shutdown`. While the address cannot be had, tries again: an agent that nobody watches still does its

@@ -48,6 +48,8 @@ pub(crate) const TEST: &[Need] = &[
     ("openssl", "openssl"),
     ("etcd", "etcd-server"),
     ("influxd", "influxdb"),
+    ("etcdctl", "etcd-client"),
+    ("openssl", "openssl"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.

@@ -8,8 +8,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{Notify, watch};
+use voice_room::Mono;
 
 /// A view of the lease. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +20,8 @@ pub struct Authority(Arc<Inner>);
 struct Inner {
     /// Nanoseconds of CLOCK_BOOTTIME; 0: none.
     until: AtomicU64,
+    /// When the lease was granted, on the same clock.
+    since: AtomicU64,
     live: watch::Sender<Option<i64>>,
     /// Somebody has reason to think that the lease is gone.
     check: Notify,
@@ -28,6 +32,7 @@ impl Authority {
     pub(super) fn new() -> Authority {
         Authority(Arc::new(Inner {
             until: AtomicU64::new(0),
+            since: AtomicU64::new(0),
             live: watch::Sender::new(None),
             check: Notify::new(),
             problem: Mutex::new("no lease was granted yet".into()),
@@ -43,6 +48,14 @@ impl Authority {
     pub fn lease(&self) -> Option<i64> {
         let live = *self.0.live.borrow();
         live.filter(|_| self.holds())
+    }
+
+    /// How long ago the lease was granted, and how long it still gives authority; `None`: there is none that holds.
+    pub fn age_and_left(&self) -> Option<(Duration, Duration)> {
+        let now = clock::now();
+        let moment = |of: &AtomicU64| Mono(of.load(Ordering::Acquire));
+        let (since, until) = (moment(&self.0.since), moment(&self.0.until));
+        (now < until).then(|| (now.since(since), until.since(now)))
     }
 
     /// The lease, whenever it changes.
@@ -70,6 +83,9 @@ impl Authority {
 
     /// A lease was granted or renewed.
     pub(super) fn set(&self, lease: &Lease) {
+        if *self.0.live.borrow() != Some(lease.id) {
+            self.0.since.store(clock::now().0, Ordering::Release);
+        }
         self.0.until.store(lease.authority_until().0, Ordering::Release);
         self.0
             .live
@@ -100,7 +116,6 @@ impl fmt::Debug for Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn authority_ends_by_the_clock_although_nobody_says_so() {
@@ -111,7 +126,10 @@ mod tests {
         assert!(!authority.holds() && authority.lease().is_none());
         authority.set(&Lease::granted(8, Duration::from_secs(60), clock::now()));
         assert_eq!(authority.lease(), Some(8));
+        let (age, left) = authority.age_and_left().unwrap();
+        assert!(age < Duration::from_secs(40) && left <= Duration::from_secs(50));
         authority.end("gone".into());
         assert_eq!((authority.lease(), authority.problem()), (None, "gone".into()));
+        assert_eq!(authority.age_and_left(), None);
     }
 }

@@ -93,6 +93,11 @@ impl Claims {
         )
     }
 
+    /// Rooms waited for.
+    pub(super) fn waiting(&self) -> usize {
+        self.asked.len()
+    }
+
     pub(super) fn knows(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
-use voice_room::{Incarnation, RoomId, command::Meta};
+use voice_room::{Epoch, Incarnation, RoomId, command::Meta};
 
 /// What is asked for one room, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub(super) struct Ask {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     asks: Mutex<BTreeMap<RoomId, Ask>>,
+    known: Mutex<Epoch>,
     new: Notify,
 }
 
@@ -54,6 +55,17 @@ impl Desk {
     pub(super) fn degraded(&self, room: RoomId, reason: String) {
         self.asks().entry(room).or_default().degraded = Some(reason);
         self.new.notify_one();
+    }
+
+    /// An epoch that was used before this start.
+    pub(super) fn know(&self, epoch: Epoch) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = epoch.max(*known);
+    }
+
+    /// The highest epoch that was used before this start, as far as is known here.
+    pub(super) fn known(&self) -> Epoch {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when something was asked since it was taken last.

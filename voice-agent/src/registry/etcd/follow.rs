@@ -7,7 +7,7 @@
 use super::{
     clock::{Backoff, jittered},
     error::{Cause, EtcdError},
-    records::WATCHED,
+    records::{ROOMS, WATCHED},
     wire::{Client, Link},
 };
 use crate::{
@@ -25,6 +25,8 @@ use tokio::{
 
 /// Keys in one answer of a listing.
 const PAGE: i64 = 1_000;
+/// The pause after a page, in times that it took.
+const LIST_PAUSE: f64 = 0.5;
 /// How often etcd is asked whether the watch is still there.
 const ASK: Duration = Duration::from_secs(5);
 /// A watch silent for longer is given up.
@@ -38,6 +40,13 @@ pub(super) const QUEUE: usize = 16;
 pub(super) enum Seen {
     /// Every key, at a revision. What was between the last and this is not known.
     Listed {
+        /// The keys.
+        keys: Vec<KeyValue>,
+        /// Of all of them.
+        revision: i64,
+    },
+    /// The first of a listing, as far as a claim needs it: every agent and every owner. `Listed` follows.
+    Owners {
         /// The keys.
         keys: Vec<KeyValue>,
         /// Of all of them.
@@ -131,7 +140,7 @@ async fn round(
         let (revision, first) = match *seen {
             Some(revision) => (revision, Seen::Resumed),
             None => {
-                let (keys, revision) = list(&client).await?;
+                let (keys, revision) = list(&client, to).await?;
                 (revision, Seen::Listed { keys, revision })
             }
         };
@@ -174,11 +183,13 @@ async fn reaches(client: &Client, revision: i64) -> Result<bool, EtcdError> {
     Ok(there >= revision)
 }
 
-/// Every key at one revision, page by page. After each page it waits as long as the page took.
-async fn list(client: &Client) -> Result<(Vec<KeyValue>, i64), EtcdError> {
+/// Every key at one revision, page by page. After each page it waits for half the time that the page took: reads do not keep
+/// etcd from writing, but they use its processor.
+async fn list(client: &Client, to: &mpsc::Sender<Seen>) -> Result<(Vec<KeyValue>, i64), Ended> {
     Counter::RegistryListed.count();
     let (mut keys, mut revision) = (Vec::new(), 0);
     let mut from: Vec<u8> = WATCHED.0.into();
+    let mut told = false;
     loop {
         let begun = Instant::now();
         let request = pb::RangeRequest {
@@ -197,7 +208,15 @@ async fn list(client: &Client) -> Result<(Vec<KeyValue>, i64), EtcdError> {
             Some(last) if page.more => from = [last.key.as_slice(), b"\0"].concat(),
             _ => return Ok((keys, revision)),
         }
-        sleep(jittered(begun.elapsed(), 0.5)).await;
+        // They come in the order of their keys.
+        if !told && from.as_slice() >= ROOMS.as_bytes() {
+            told = true;
+            let owners = keys.iter().filter(|kv| kv.key.as_slice() < ROOMS.as_bytes());
+            let keys = owners.cloned().collect();
+            let owners = Seen::Owners { keys, revision };
+            to.send(owners).await.map_err(|_| Ended::Unheard)?;
+        }
+        sleep(jittered(begun.elapsed().mul_f64(LIST_PAUSE), 0.5)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use voice_room::{Epoch, Incarnation, NodeName, RoomId, SourceId, State, Version,
 
 const AGENTS: &str = "/voice/agents/";
 const OWNERS: &str = "/voice/owners/";
-const ROOMS: &str = "/voice/rooms/";
+pub(super) const ROOMS: &str = "/voice/rooms/";
 const STATUS: &str = "/status";
 /// A longer value is none of ours.
 const LONGEST: usize = 4096;

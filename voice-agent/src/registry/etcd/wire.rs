@@ -7,7 +7,7 @@ use super::{
     error::{Cause, EtcdError},
     settings::Settings,
 };
-use crate::proto::etcdserverpb as pb;
+use crate::{proto::etcdserverpb as pb, telemetry::counters::Counter};
 use pb::{
     auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
 };
@@ -57,6 +57,7 @@ impl Link {
             self.failed();
         }
         let client = connected?;
+        Counter::RegistryConnected.count();
         self.client = Some(client.clone());
         Ok(client)
     }
@@ -222,7 +223,7 @@ impl Client {
                 Cause::Unreachable,
                 "the stream ended",
             )),
-            Ok(Err(status)) => Err(EtcdError::status(what, &self.member, &status)),
+            Ok(Err(status)) => Err(refused(what, &self.member, &status)),
             Err(_) => Err(late(what, &self.member, within)),
         }
     }
@@ -244,9 +245,17 @@ async fn answer<T>(
 ) -> Result<T, EtcdError> {
     match tokio::time::timeout(within, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(EtcdError::status(what, member, &status)),
+        Ok(Err(status)) => Err(refused(what, member, &status)),
         Err(_) => Err(late(what, member, within)),
     }
+}
+
+fn refused(what: &'static str, member: &str, status: &Status) -> EtcdError {
+    let error = EtcdError::status(what, member, status);
+    if error.cause == Cause::Denied {
+        Counter::RegistryDenied.count();
+    }
+    error
 }
 
 fn late(what: &'static str, member: &str, within: Duration) -> EtcdError {

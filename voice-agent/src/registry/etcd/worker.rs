@@ -28,13 +28,13 @@ use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep_until},
 };
-use voice_room::{Input, RoomId};
+use voice_room::{Epoch, Input, RoomId};
 
 const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 /// The longest pause after a transaction.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a transaction without claims, in times that it took.
-const UNHURRIED: u32 = 3;
+const UNHURRIED: u32 = 6;
 /// How long a room's status lasts (DESIGN 5.3: a short TTL).
 const STATUS_TTL: Duration = Duration::from_secs(60);
 /// How often keys of ours that nobody wants are looked for.
@@ -88,6 +88,12 @@ struct State {
     backoff: Backoff,
     /// Why nothing can be claimed, although there is a lease.
     barred: Option<String>,
+    /// Why the last transaction failed, until one does not.
+    failed: Option<String>,
+    /// Why the keys are not followed, while they are not.
+    unseen: Option<String>,
+    /// The highest epoch that may have been used by anybody: of a revision that etcd has had.
+    used: Epoch,
     unwanted_at: Instant,
 }
 
@@ -108,6 +114,9 @@ impl Worker {
             not_before: now,
             backoff: RETRY,
             barred: None,
+            failed: None,
+            unseen: None,
+            used: Epoch::default(),
             unwanted_at: Instant::now(),
             worker: self,
         };
@@ -208,21 +217,33 @@ impl State {
         let changes = match seen {
             Seen::Lost(error) => {
                 self.follows = false;
+                self.unseen = Some(error.to_string());
                 tracing::warn!(%error, "the registry is not followed until it answers again");
                 return Ok(());
             }
             Seen::Resumed => {
                 self.follows = true;
+                self.unseen = None;
                 return Ok(());
             }
+            // At a start rooms are claimed as soon as it is known whose they are; later the whole listing comes soon enough.
+            Seen::Owners { keys, revision } if self.view.revision == 0 => self.view.replace(&keys, revision),
+            Seen::Owners { .. } => return Ok(()),
             Seen::Listed { keys, revision } => {
                 self.follows = true;
+                self.unseen = None;
                 self.vigil.missed_something(clock::now());
                 self.view.replace(&keys, revision)
             }
             Seen::Events { events, revision } => self.view.apply(&events, revision),
         };
+        self.used = self.used.max(self.reached());
         self.changed(changes).await
+    }
+
+    /// The epoch of a claim at the newest revision seen: the next is higher.
+    fn reached(&self) -> Epoch {
+        epoch(self.worker.me.era, self.view.revision)
     }
 
     async fn changed(&mut self, changes: Changes) -> Result<(), Stopped> {
@@ -260,11 +281,7 @@ impl State {
 
     /// Once a second.
     async fn look_after(&mut self) -> Result<(), Stopped> {
-        let problem = match (self.lease, &self.barred) {
-            (None, _) => self.worker.authority.problem(),
-            (Some(_), Some(barred)) => barred.clone(),
-            (Some(_), None) => "etcd has not answered the claim yet".into(),
-        };
+        let problem = self.problem();
         for input in self.claims.still_waiting(&problem, clock::now()) {
             self.tell(input).await?;
         }
@@ -281,6 +298,26 @@ impl State {
         Ok(())
     }
 
+    /// Why claims wait.
+    fn problem(&self) -> String {
+        if self.lease.is_none() {
+            return self.worker.authority.problem();
+        }
+        let known = [&self.barred, &self.failed, &self.unseen].into_iter().flatten();
+        let unknown = || "etcd has not answered the claim yet".into();
+        known.cloned().next().unwrap_or_else(unknown)
+    }
+
+    /// Why nothing may be claimed now.
+    fn bar(&self) -> Option<String> {
+        let (era, ours) = (self.view.highest_era(), self.worker.me.era);
+        if era > ours {
+            return Some(era_problem(era, ours));
+        }
+        let used = self.used.max(self.worker.desk.known());
+        (used > self.reached()).then(|| went_back(used))
+    }
+
     /// One transaction.
     async fn step(&mut self) -> Result<(), Stopped> {
         let Some(lease) = self.lease else { return Ok(()) };
@@ -288,8 +325,9 @@ impl State {
         match self.try_step(lease).await {
             Ok(()) => {
                 self.backoff.reset();
+                self.failed = None;
                 // Owning is urgent, telling of it is not.
-                let times = if self.claims.count().1 > 0 { 1 } else { UNHURRIED };
+                let times = if self.claims.waiting() > 0 { 1 } else { UNHURRIED };
                 self.pause(jittered(begun.elapsed() * times, 0.5).min(LONGEST_PAUSE));
                 Ok(())
             }
@@ -319,14 +357,15 @@ impl State {
             self.worker.authority.check();
         }
         self.worker.link.failed();
+        self.failed = Some(error.to_string());
         let wait = self.backoff.wait();
         self.pause(wait);
     }
 
     async fn try_step(&mut self, lease: i64) -> Result<(), Failed> {
-        let era = self.view.highest_era();
-        if era > self.worker.me.era {
-            return Err(Failed::Barred(era_problem(era, self.worker.me.era)));
+        if let Some(problem) = self.bar() {
+            self.registered = false;
+            return Err(Failed::Barred(problem));
         }
         if !self.registered {
             self.register(lease).await?;
@@ -353,6 +392,11 @@ impl State {
         // Written under a lease that is over by now, it is worth nothing.
         if self.worker.authority.lease() != Some(lease) {
             return Err(Failed::LeaseLost);
+        }
+        // etcd was restored from a backup a moment ago, and the watch has not noticed yet.
+        let now_at = epoch(self.worker.me.era, revision);
+        if now_at < self.used || (now_at == self.used && done.contains(&Done::Written)) {
+            return Err(Failed::Barred(went_back(self.used)));
         }
         for (part, done) in parts.iter().zip(&done) {
             if let Some(input) = self.claims.done(part, done, revision, lease, now) {
@@ -512,6 +556,14 @@ impl State {
         standing.waiting = waiting;
         standing.follows = self.follows;
     }
+}
+
+fn went_back(used: Epoch) -> String {
+    format!(
+        "epoch {used} was used before, and etcd would give a lower one now: it was restored from a backup, or is another etcd. \
+         Raise registry.etcd.era to {} on every agent and restart them",
+        used.era.saturating_add(1)
+    )
 }
 
 /// Why a step was not done.

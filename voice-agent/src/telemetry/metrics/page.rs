@@ -5,9 +5,10 @@ use super::Source;
 use crate::{
     driver::Figures,
     kernel::{InterfaceStatus, KernelStatus, Totals},
+    registry::{Registry, etcd},
     telemetry::counters,
 };
-use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder, core::AtomicU64};
+use prometheus::{GaugeVec, IntCounterVec, Opts, TextEncoder, core::AtomicU64};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use voice_common::{
@@ -26,9 +27,15 @@ type Sample<V> = (Vec<String>, V);
 
 /// The page. Without `figures` (the driver did not answer) it has what needs no driver.
 pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String> {
-    let page = Page(Registry::new_custom(Some("voice_agent".into()), None)?);
+    let page = Page(prometheus::Registry::new_custom(
+        Some("voice_agent".into()),
+        None,
+    )?);
     page.agent(source, figures.is_some())?;
     page.counters()?;
+    if let Registry::Etcd(etcd) = &source.registry {
+        page.registry(etcd)?;
+    }
     if let Some(figures) = figures {
         page.rooms(figures)?;
         page.kernel(&figures.kernel)?;
@@ -37,7 +44,7 @@ pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String>
     TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-struct Page(Registry);
+struct Page(prometheus::Registry);
 
 impl Page {
     fn agent(&self, source: &Source, answered: bool) -> Result<()> {
@@ -83,6 +90,25 @@ impl Page {
         let notes = notes.into_iter().map(|(code, n)| (vec![code.to_owned()], n));
         let help = "What was left out or ignored on purpose; the log has the detail.";
         self.counter("notes_total", help, &["code"], notes)
+    }
+
+    /// Ownership by etcd. How often connections, leases and the watch were lost is among the counters.
+    fn registry(&self, etcd: &etcd::Handle) -> Result<()> {
+        let standing = etcd.standing();
+        let held = "Rooms that this agent owns in etcd.";
+        self.gauge("registry_rooms_held", held, &[], one(standing.held))?;
+        let waiting = "Rooms asked for in etcd that are not owned yet; nothing of them is stored.";
+        self.gauge("registry_claims_waiting", waiting, &[], one(standing.waiting))?;
+        let follows = "1 while the watch of etcd is up to date.";
+        self.gauge("registry_follows", follows, &[], one(u64::from(standing.follows)))?;
+        let lease = etcd.authority().age_and_left();
+        let holds = "1 while the lease gives authority, by this agent's own clock.";
+        self.gauge("lease_held", holds, &[], one(u64::from(lease.is_some())))?;
+        let (age, left) = lease.unwrap_or_default();
+        let help = "Since the lease was granted; 0 without one.";
+        self.seconds("lease_age_seconds", help, age.as_secs_f64())?;
+        let help = "Until the lease gives no authority any more if it is not renewed; 0 without one.";
+        self.seconds("lease_remaining_seconds", help, left.as_secs_f64())
     }
 
     fn rooms(&self, figures: &Figures) -> Result<()> {

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
-    config::SessionConfig,
+    config::{EtcdConfig, SessionConfig},
     driver::{Figures, Message, Query},
     kernel::{InterfaceStatus, KernelStatus},
+    registry::etcd,
     telemetry::counters,
     tokens::Tokens,
 };
@@ -43,6 +44,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
         ),
         vitals: Vitals::new().unwrap(),
         mode: Mode::Enforce,
+        registry: Registry::Local,
     };
     (source, messages)
 }
@@ -219,4 +221,44 @@ async fn a_port_that_is_taken_is_tried_again_until_it_is_free() {
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     stop.cancel();
     serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn ownership_in_etcd_has_figures_from_the_start_and_a_node_alone_has_none_of_them() {
+    let (mut source, _messages) = source();
+    assert!(
+        !page::page(None, &source)
+            .unwrap()
+            .contains("lease_remaining_seconds")
+    );
+    let config = EtcdConfig {
+        endpoints: vec!["http://127.0.0.1:1".into()],
+        era: 0,
+        ttl: Duration::from_secs(30),
+        grace: Duration::from_secs(300),
+        username: None,
+        password_file: None,
+        ca_file: None,
+        cert_file: None,
+        key_file: None,
+    };
+    let about = etcd::About {
+        node: NodeName::new("node").unwrap(),
+        identity: "here".into(),
+        address: "127.0.0.1:7400".into(),
+        capacity: 10,
+    };
+    let etcd = etcd::Etcd::prepare(&config, about).unwrap();
+    source.registry = Registry::Etcd(etcd.handle());
+    let page = page::page(None, &source).unwrap();
+    for line in [
+        "voice_agent_registry_rooms_held 0",
+        "voice_agent_registry_claims_waiting 0",
+        "voice_agent_registry_follows 0",
+        "voice_agent_lease_held 0",
+        "voice_agent_lease_age_seconds 0",
+        "voice_agent_lease_remaining_seconds 0",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line}: {page}");
+    }
 }

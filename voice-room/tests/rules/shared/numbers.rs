@@ -93,7 +93,8 @@ fn a_new_life_does_not_get_a_number_that_was_sent_for_the_last_one() {
         incarnation: voice_room::Incarnation(agent.view().incarnation.0 + 1),
         ..fell_back(&agent, State::Destroyed)
     };
-    let conflict = |change: &voice_room::Change| stored(change, Ok(Committed::Conflict(Some(stored_is.clone()))));
+    let conflict =
+        |change: &voice_room::Change| stored(change, Ok(Committed::Conflict(Some(stored_is.clone()))));
     agent.feed_away(conflict(&sent));
     agent.tick(SETTLED);
     agent.listed();
@@ -165,12 +166,18 @@ fn a_change_that_came_too_late_under_the_old_epoch_is_sent_at_once_under_the_new
 fn a_change_fenced_by_a_higher_epoch_waits_for_a_new_claim_and_a_moment() {
     let (mut agent, sent) = under_way();
     let fenced = agent.feed_away(stored(&sent, Ok(Committed::Fenced(epoch(5)))));
-    let asked: Vec<_> = kinds(&fenced).into_iter().filter(|kind| *kind != "note").collect();
+    let asked: Vec<_> = kinds(&fenced)
+        .into_iter()
+        .filter(|kind| *kind != "note")
+        .collect();
     assert_eq!(asked, ["cede", "claim"]);
     // Else a store and a registry that contradict each other would be asked in a circle without a pause.
     assert_eq!(commits(&agent.feed_away(claimed(6))), []);
     let again = commits(&agent.tick(2)).remove(0);
-    assert_eq!((again.record.epoch, &again.record.op_id), (epoch(6), &sent.record.op_id));
+    assert_eq!(
+        (again.record.epoch, &again.record.op_id),
+        (epoch(6), &sent.record.op_id)
+    );
 }
 
 #[test]
@@ -185,7 +192,10 @@ fn a_conflict_answered_while_the_room_is_not_held_is_judged_once_it_is() {
     agent.feed_away(stored(&sent, Ok(Committed::Conflict(Some(theirs)))));
     assert_eq!(agent.view().unstored, 1, "given up under no epoch");
     let again = commits(&agent.feed_away(claimed(9))).remove(0);
-    assert_eq!((again.record.epoch, &again.record.op_id), (epoch(9), &sent.record.op_id));
+    assert_eq!(
+        (again.record.epoch, &again.record.op_id),
+        (epoch(9), &sent.record.op_id)
+    );
 }
 
 #[test]
@@ -211,7 +221,10 @@ fn a_record_of_a_higher_epoch_is_not_taken_over_the_room_is_claimed_anew() {
         ..agent.record()
     };
     let led_to = agent.refreshed(Refreshed::Differs(theirs));
-    let asked: Vec<_> = kinds(&led_to).into_iter().filter(|kind| *kind != "note").collect();
+    let asked: Vec<_> = kinds(&led_to)
+        .into_iter()
+        .filter(|kind| *kind != "note")
+        .collect();
     assert_eq!(asked, ["cede", "claim"]);
     assert_eq!(agent.view().state, State::Liveing);
 }
