@@ -26,7 +26,7 @@ use tokio::{
 /// Keys in one answer of a listing.
 const PAGE: i64 = 1_000;
 /// The pause after a page, in times that it took.
-const LIST_PAUSE: f64 = 0.5;
+const LIST_PAUSE: f64 = 0.3;
 /// How often etcd is asked whether the watch is still there.
 const ASK: Duration = Duration::from_secs(5);
 /// A watch silent for longer is given up.
@@ -183,7 +183,7 @@ async fn reaches(client: &Client, revision: i64) -> Result<bool, EtcdError> {
     Ok(there >= revision)
 }
 
-/// Every key at one revision, page by page. After each page it waits for half the time that the page took: reads do not keep
+/// Every key at one revision, page by page. After each page it waits for a share of the time that the page took: reads do not keep
 /// etcd from writing, but they use its processor.
 async fn list(client: &Client, to: &mpsc::Sender<Seen>) -> Result<(Vec<KeyValue>, i64), Ended> {
     Counter::RegistryListed.count();
