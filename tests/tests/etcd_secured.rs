@@ -121,13 +121,36 @@ fn right_certificates_and_password_own_rooms_and_each_wrong_one_is_told_by_its_n
     let right = secured.config();
     assert_eq!(probe(&right), Ok(()));
     let other = Authority::new().unwrap();
-    let wrong: [(EtcdConfig, &[&str]); 3] = [
+    let strange = other.issue("agent", Valid::Now).unwrap();
+    let expired = secured.authority.issue("agent-2020", Valid::Past).unwrap();
+    let wrong: [(EtcdConfig, &[&str]); 5] = [
         (
             EtcdConfig {
                 ca_file: Some(other.ca()),
                 ..right.clone()
             },
             &["UnknownIssuer", "BadSignature"],
+        ),
+        (
+            EtcdConfig {
+                cert_file: Some(strange.cert),
+                key_file: Some(strange.key),
+                ..right.clone()
+            },
+            &[
+                "BadCertificate",
+                "UnknownCA",
+                "DecryptError",
+                "registry.etcd.cert_file",
+            ],
+        ),
+        (
+            EtcdConfig {
+                cert_file: Some(expired.cert),
+                key_file: Some(expired.key),
+                ..right.clone()
+            },
+            &["BadCertificate", "CertificateExpired", "registry.etcd.cert_file"],
         ),
         (
             EtcdConfig {
@@ -183,6 +206,33 @@ fn a_member_whose_certificate_is_over_is_not_spoken_to_and_that_is_told() {
         problem.contains("Expired") || problem.contains("expired"),
         "{problem}"
     );
+}
+
+#[test]
+fn a_role_that_lacks_a_right_is_told_counted_and_works_once_it_has_it() {
+    // Without /voice/rooms/.
+    let secured = Secured::start("/voice/agents/", "/voice/owners0");
+    let denied = Counter::RegistryDenied.value();
+    let agent = Registrant::start(&secured.config(), "n1", "a").unwrap();
+    agent.claim(&rooms(0, 10));
+    wait_for("it is told why nothing is owned", SOON, || {
+        agent.all_inputs().iter().any(
+            |input| matches!(input, Input::NotClaimed { problem, .. } if problem.contains("permission denied")),
+        )
+    });
+    assert!(Counter::RegistryDenied.value() > denied);
+    assert_eq!(agent.held(), 0);
+    // One range: etcd does not join two that leave a gap, and everything of ours is watched at once.
+    let grant = [
+        "role",
+        "grant-permission",
+        "voice",
+        "readwrite",
+        "/voice/",
+        "/voice0",
+    ];
+    secured.ctl(&grant, &["--user", "root:root"]);
+    holds_all(&agent, &rooms(0, 10));
 }
 
 #[test]

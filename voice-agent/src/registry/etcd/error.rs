@@ -43,7 +43,7 @@ impl EtcdError {
             what,
             endpoint: endpoint.to_owned(),
             cause: cause(status.code(), status.message()),
-            problem: format!("{}: {}", status.code(), status.message()),
+            problem: problem(endpoint, status),
         }
     }
 
@@ -60,6 +60,29 @@ impl EtcdError {
             problem: problem.into(),
         }
     }
+}
+
+fn problem(endpoint: &str, status: &Status) -> String {
+    let Some(why) = std::error::Error::source(status) else {
+        return format!("{}: {}", status.code(), status.message());
+    };
+    // Not etcd's words but the connection's: the reason lies inside.
+    let mut problem = format!("{}: {}", status.message(), in_full(why));
+    if endpoint.starts_with("https://") && problem.contains("connection closed") {
+        problem += " (over TLS this is also how a member refuses a client's certificate: see registry.etcd.cert_file, and its log)";
+    }
+    problem
+}
+
+/// tonic says "transport error" and keeps the reason as its source.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// etcd tells its failures by a few gRPC codes and fixed sentences (api/v3rpc/rpctypes/error.go).

@@ -4,7 +4,7 @@
 //! Why not the crate etcd-client: building it needs a protoc, and its streams do not tell what we judge a lease by.
 
 use super::{
-    error::{Cause, EtcdError},
+    error::{Cause, EtcdError, in_full},
     settings::Settings,
 };
 use crate::{proto::etcdserverpb as pb, telemetry::counters::Counter};
@@ -265,15 +265,4 @@ fn late(what: &'static str, member: &str, within: Duration) -> EtcdError {
         Cause::Late,
         format!("no answer within {} ms", within.as_millis()),
     )
-}
-
-/// tonic says "transport error" and keeps the reason as its source.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
