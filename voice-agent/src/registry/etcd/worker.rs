@@ -306,9 +306,9 @@ impl State {
         if self.lease.is_none() {
             return self.worker.authority.problem();
         }
-        let known = [&self.barred, &self.failed, &self.unseen].into_iter().flatten();
+        let mut known = [&self.barred, &self.failed, &self.unseen].into_iter().flatten();
         let unknown = || "etcd has not answered the claim yet".into();
-        known.cloned().next().unwrap_or_else(unknown)
+        known.next().cloned().unwrap_or_else(unknown)
     }
 
     /// Why nothing may be claimed now.
