@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     config::{
-        self, Config, ConfigErrors, RegistryConfig, RegistryKind, StoreKind, XdpPolicy, redis::RedisConfig,
+        self, Config, ConfigErrors, HistoryConfig, HistoryKind, RegistryConfig, RegistryKind, StoreKind,
+        XdpPolicy, redis::RedisConfig,
     },
     tokens::Tokens,
 };
@@ -79,6 +80,7 @@ fn shown(c: &Config) -> Value {
         "tokens": tokens(c),
         "store": { "kind": store_kind(c.store.kind), "redis": redis(&c.store.redis) },
         "registry": registry(&c.registry),
+        "history": history(&c.history),
         "janus": janus(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
@@ -172,6 +174,30 @@ fn registry(r: &RegistryConfig) -> Value {
             "ca_file": file(&r.etcd.ca_file),
             "cert_file": file(&r.etcd.cert_file),
             "key_file": file(&r.etcd.key_file),
+        },
+    })
+}
+
+fn history(h: &HistoryConfig) -> Value {
+    let kind = match h.kind {
+        HistoryKind::Embedded => "embedded",
+        HistoryKind::Influx => "influx",
+        HistoryKind::Off => "off",
+    };
+    let influx = &h.influx;
+    json!({
+        "kind": kind,
+        "every": format_duration(h.every).to_string(),
+        "max_age": format_duration(h.max_age).to_string(),
+        "max_mib": h.max_mib,
+        "reserve_mib": h.reserve_mib,
+        "probes": h.probes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "influx": {
+            "address": influx.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+            "database": influx.database,
+            "username": influx.username.clone().unwrap_or_default(),
+            "password_file": influx.password_file.clone().unwrap_or_default(),
+            "spool_mib": influx.spool_mib,
         },
     })
 }
