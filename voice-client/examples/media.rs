@@ -1,4 +1,5 @@
-//! A media server: says every heartbeat which rooms it serves, on which ports. A room that was tripped is served no more.
+//! A media server: says every heartbeat which rooms it serves, on which ports. Those that nobody owns go live by that. A room that
+//! was tripped is served no more.
 //!
 //! `cargo run --example media -- --agent http://127.0.0.1:7400 --id sfu-1 --room r-1:50000,50002`
 
@@ -10,8 +11,8 @@ use std::{
     time::Duration,
 };
 use voice_client::{
-    Event, Handle, Peer, RequestError, Role,
-    proto::v1::{EventType, MediaHeartbeat, RoomEvent, ServedRoom},
+    Event, Peer, Role,
+    proto::v1::{MediaHeartbeat, ServedRoom},
 };
 
 #[derive(Parser)]
@@ -54,7 +55,7 @@ impl FromStr for Served {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let rooms: Rooms = Arc::new(Mutex::new(args.room.clone()));
+    let rooms: Rooms = Arc::new(Mutex::new(args.room));
     let served = rooms.clone();
     let mut peer = Peer::builder(Role::Media, &args.id)
         .endpoint(&args.agent)
@@ -62,14 +63,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .heartbeat_every(Duration::from_millis(args.heartbeat_ms))
         .heartbeat(move || listing(&served))
         .start()?;
-    let agent = peer.handle();
     loop {
         tokio::select! {
             event = peer.next() => match event {
-                Some(Event::Connected(up)) => {
-                    println!("connected to {} (protocol {})", up.node, up.protocol_version);
-                    go_live(&agent, &args.room).await;
-                }
+                Some(Event::Connected(up)) => println!("connected to {} (protocol {})", up.node, up.protocol_version),
                 Some(Event::Expired(expired)) => {
                     println!("expired {}: {}", expired.room, expired.reason);
                     let mut rooms = rooms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,23 +89,5 @@ fn listing(rooms: &Rooms) -> MediaHeartbeat {
     MediaHeartbeat {
         rooms: rooms.iter().map(|served| served.0.clone()).collect(),
         capacity: None,
-    }
-}
-
-/// A media server is trusted: it may start rooms without a token. One that is live already is refused, and that is fine.
-async fn go_live(agent: &Handle, rooms: &[Served]) {
-    for served in rooms {
-        for step in [EventType::Create, EventType::StartLive] {
-            let event = RoomEvent {
-                room: served.0.room.clone(),
-                event: step.into(),
-                ..Default::default()
-            };
-            match agent.room_event(event).await {
-                Ok(_) => println!("{} {}", step.as_str_name(), served.0.room),
-                Err(RequestError::Refused { code, .. }) if code == "not_in_table" => {}
-                Err(error) => println!("{} {}: {error}", step.as_str_name(), served.0.room),
-            }
-        }
     }
 }

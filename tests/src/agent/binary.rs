@@ -25,8 +25,19 @@ fn find() -> anyhow::Result<PathBuf> {
         return Ok(given.canonicalize()?);
     }
     let profile = profile_dir(&env::current_exe()?)?;
-    build(&profile)?;
+    build(&profile, &["--package", "voice-agent", "--bin", "voice-agent"])?;
     Ok(profile.join("voice-agent"))
+}
+
+/// An example of `voice-client`, built like the agent.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    let profile = profile_dir(&env::current_exe()?)?;
+    // Of the workspace: with its features, so that nothing is built twice.
+    build(
+        &profile,
+        &["--workspace", "--exclude", "voice-ebpf", "--example", name],
+    )?;
+    Ok(profile.join("examples").join(name))
 }
 
 /// `target/debug` for `target/debug/demo` and `target/debug/deps/e2e-123`.
@@ -40,19 +51,10 @@ fn profile_dir(exe: &Path) -> anyhow::Result<PathBuf> {
     Ok(above.context("deps has no directory above")?.to_owned())
 }
 
-fn build(profile: &Path) -> anyhow::Result<()> {
+fn build(profile: &Path, what: &[&str]) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "voice-agent",
-            "--bin",
-            "voice-agent",
-        ])
-        .current_dir(&root);
+    cargo.args(["build", "--quiet"]).args(what).current_dir(&root);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
@@ -61,7 +63,9 @@ fn build(profile: &Path) -> anyhow::Result<()> {
     }
     let status = cargo.status().with_context(|| format!("start {cargo:?}"))?;
     if !status.success() {
-        bail!("{cargo:?} failed ({status}); `cargo xtask build-ebpf` makes the eBPF object it needs");
+        bail!(
+            "{cargo:?} failed ({status}); `cargo xtask build-ebpf` makes the eBPF object that the agent needs"
+        );
     }
     Ok(())
 }
