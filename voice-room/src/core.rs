@@ -83,6 +83,8 @@ pub struct Core {
     /// Whether the store is being told of members.
     telling: bool,
     commands: VecDeque<Command>,
+    /// Trips of which the kernel alone is told so far.
+    untold: Vec<trip::Untold>,
 }
 
 #[derive(Debug, Clone)]
@@ -138,6 +140,7 @@ impl Core {
             members: VecDeque::new(),
             telling: false,
             commands: VecDeque::new(),
+            untold: Vec::new(),
         };
         core.restore(now, found);
         core.counts = core.recount();
@@ -146,6 +149,7 @@ impl Core {
 
     /// Takes one input. Collect the commands with [`Core::commands`] afterwards.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.tell_of_trips();
         self.notice_gap(now);
         let about = input.room().cloned();
         match input {
@@ -203,6 +207,7 @@ impl Core {
     /// Judges every room. Call it every second, or more often; a gap longer than two heartbeats counts as ours (a
     /// frozen process, a suspended machine), not the rooms'.
     pub fn tick(&mut self, now: Now) {
+        self.tell_of_trips();
         self.notice_gap(now);
         self.last_tick = now.mono;
         debug_assert_eq!(
@@ -234,13 +239,20 @@ impl Core {
         }
     }
 
-    /// All that is to be done, in order.
+    /// What is to be done now, in order; ask again until there is nothing. What the kernel must know of trips comes by itself,
+    /// before what others are told of them.
     pub fn commands(&mut self) -> Vec<Command> {
+        if self.commands.is_empty() {
+            self.tell_of_trips();
+        }
         core::mem::take(&mut self.commands).into()
     }
 
     /// The next thing to do.
     pub fn next_command(&mut self) -> Option<Command> {
+        if self.commands.is_empty() {
+            self.tell_of_trips();
+        }
         self.commands.pop_front()
     }
 

@@ -168,15 +168,25 @@ impl Core {
     /// Puts a change into the room's queue; the store has at most one of a room at a time, so they arrive in order.
     pub(super) fn store(&mut self, now: Now, change: Change, reply: Option<ReplyId>) {
         let id = change.record.room.clone();
+        if self.enqueue(change, reply) {
+            self.keep(&id);
+            self.send_front(now, &id);
+        }
+    }
+
+    /// The same, to be kept and sent later. False: it is the owner's to store, and not queued.
+    pub(super) fn enqueue(&mut self, change: Change, reply: Option<ReplyId>) -> bool {
+        let id = change.record.room.clone();
         let Some(room) = self.rooms.get_mut(&id) else {
-            return;
+            return false;
         };
         if let Some(owner) = room.authority.ceded_to().cloned() {
             if let Some(to) = reply {
                 let result = Err(crate::Rejected::NotOwner { owner });
                 self.out(Command::Reply { to, result });
             }
-            return self.leave_to_owner(&id);
+            self.leave_to_owner(&id);
+            return false;
         }
         let counted = Counts::of(Some(room));
         // Nearly always the only one.
@@ -186,8 +196,7 @@ impl Core {
             ..Pending::new(change)
         });
         self.counts.change(counted, Counts::of(Some(room)));
-        self.keep(&id);
-        self.send_front(now, &id);
+        true
     }
 
     /// Sends what waits first, if the room is held, under the epoch it is held under now.

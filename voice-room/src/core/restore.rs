@@ -301,7 +301,7 @@ fn remaining(now: Now, intent: &Intent) -> Duration {
 }
 
 fn found_trip(now: Now, change: Change, deadline: Mono, until: crate::Wall, stored: bool) -> Trip {
-    let mut trip = Trip::new(change, None, until, deadline, now.mono);
+    let mut trip = Trip::new(change, until, deadline, now.mono);
     trip.steps
         .insert(Step::Journal, StepState::Done("found at start".into()));
     trip.steps.insert(

@@ -255,10 +255,10 @@ impl Room {
 }
 
 impl Trip {
-    pub(crate) fn new(change: Change, rule: Option<Rule>, until: Wall, deadline: Mono, now: Mono) -> Trip {
+    pub(crate) fn new(change: Change, until: Wall, deadline: Mono, now: Mono) -> Trip {
         Trip {
             reason: change.event.reason.clone(),
-            rule,
+            rule: None,
             evidence: None,
             until,
             deadline,
@@ -268,6 +268,14 @@ impl Trip {
             acked: BTreeSet::new(),
             acked_anew: Vec::new(),
             change,
+        }
+    }
+
+    /// Of a room that is served on another host: there is nothing to cut here.
+    pub(crate) fn leave_to_its_host(&mut self) {
+        for step in [Step::Journal, Step::Arm, Step::Audit] {
+            let detail = "not needed: the room's ports are on another host";
+            self.steps.insert(step, StepState::Done(detail.into()));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     view::StepState,
 };
 use crate::{
-    Command, Entry, EventType, Isolation, Mono, Now, PeerId, RoomId, State, Version,
+    Change, Command, Entry, EventType, Isolation, Mono, Now, PeerId, RoomId, State, Version,
     command::{Expired, RoomUpdate},
     input::{Intent, StepResult},
     record::IsolationChange,
@@ -22,6 +22,17 @@ use core::time::Duration;
 
 /// A failed step is tried again after this long.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A trip that is in force here, and that nobody was told of yet.
+#[derive(Debug)]
+pub(super) struct Untold {
+    at: Now,
+    change: Change,
+    /// It waits for the store; else it is its owner's to store.
+    queued: bool,
+    /// Its own entry of the timeline; none where an owner is lost.
+    entry: Option<What>,
+}
 
 /// A trip to carry out.
 pub(super) struct Order {
@@ -39,85 +50,102 @@ impl Core {
             lasts,
             cause,
         } = order;
-        let Some(version) = self.expire(now, id, EventType::Stuck, Some(rule), lasts, cause, true) else {
-            return;
-        };
-        if let Some(trip) = self.rooms.get_mut(id).and_then(|r| r.trip.as_mut()) {
-            trip.evidence.clone_from(&evidence);
-        }
-        let until = now.wall + lasts;
-        self.record(
-            now,
-            id,
-            What::Trip {
-                rule,
-                evidence,
-                until,
-                version,
-            },
-        );
+        self.expire(now, id, EventType::Stuck, Some((rule, evidence)), lasts, cause);
     }
 
     /// The owner is lost: EXPIRED for everybody, but no kernel cut, since the ports are on another host.
     pub(super) fn owner_lost(&mut self, now: Now, id: &RoomId, cause: Cause) {
         let lasts = self.rules.isolation;
-        self.expire(now, id, EventType::OwnerLost, None, lasts, cause, false);
+        self.expire(now, id, EventType::OwnerLost, None, lasts, cause);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one fact of the trip; a struct would only rename them"
-    )]
+    /// Expires the room: here at once, and with `cut` in the kernel next of all. Whoever else must know is told by
+    /// [`Core::tell_of_trips`].
     fn expire(
         &mut self,
         now: Now,
         id: &RoomId,
         event: EventType,
-        rule: Option<Rule>,
+        cut: Option<(Rule, Option<Evidence>)>,
         lasts: Duration,
         mut cause: Cause,
-        cut: bool,
-    ) -> Option<Version> {
+    ) {
         let (until, deadline) = (now.wall + lasts, now.mono + lasts);
-        let reason = cause.reason.clone();
         cause.isolation = IsolationChange::Set(Isolation {
             room: id.clone(),
-            reason: reason.clone(),
+            reason: cause.reason.clone(),
             until,
         });
-        let change = self.advance(now, id, event, State::Expired, &cause)?;
-        self.isolations.insert(
-            id.clone(),
-            Isolated {
-                reason,
+        let Some(change) = self.advance(now, id, event, State::Expired, &cause) else {
+            return;
+        };
+        let isolated = Isolated {
+            reason: cause.reason,
+            until,
+            deadline,
+            here_only: false,
+        };
+        self.isolations.insert(id.clone(), isolated);
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        let mut trip = Trip::new(change.clone(), until, deadline, now.mono);
+        let is_cut = cut.is_some();
+        let entry = cut.map(|(rule, evidence)| {
+            trip.rule = Some(rule);
+            trip.evidence.clone_from(&evidence);
+            let version = change.record.version;
+            What::Trip {
+                rule,
+                evidence,
                 until,
-                deadline,
-                here_only: false,
-            },
-        );
-        let room = self.rooms.get_mut(id)?;
-        let mut trip = Trip::new(change.clone(), rule, until, deadline, now.mono);
-        if !cut {
-            for step in [Step::Journal, Step::Arm, Step::Audit] {
-                trip.steps.insert(
-                    step,
-                    StepState::Done("not needed: the room's ports are on another host".into()),
-                );
+                version,
             }
+        });
+        if !is_cut {
+            trip.leave_to_its_host();
         }
         room.trip = Some(Box::new(trip));
-        if cut {
+        if is_cut {
+            let change = change.clone();
             self.out(Command::Journal(Intent {
-                change: change.clone(),
+                change,
                 deadline,
                 until,
             }));
             self.arm(id);
         }
-        self.push_expired(id);
-        self.store(now, change.clone(), cause.reply);
-        self.record_transition(&change);
-        Some(change.record.version)
+        let queued = self.enqueue(change.clone(), cause.reply);
+        self.untold.push(Untold {
+            at: now,
+            change,
+            queued,
+            entry,
+        });
+    }
+
+    /// Tells everybody else of the trips since last asked: sessions, the store, the timeline. Only when the kernel was told of
+    /// each of them, so that in a storm no room's cut waits for what is said about another's; and before anything else
+    /// is looked at.
+    pub(super) fn tell_of_trips(&mut self) {
+        for Untold {
+            at,
+            change,
+            queued,
+            entry,
+        } in core::mem::take(&mut self.untold)
+        {
+            let id = &change.record.room;
+            self.push_expired(id);
+            if queued {
+                self.keep(id);
+                self.send_front(at, id);
+            }
+            self.record_transition(&change);
+            if let Some(entry) = entry {
+                self.record(at, id, entry);
+            }
+        }
     }
 
     /// Arms the verdict of the trip the room is under; a room the kernel does not know yet gets its slot first.
