@@ -1,6 +1,6 @@
 //! Identifiers as types: made valid once, at the edge, and cheap to clone ever after.
 
-use alloc::{format, string::String, sync::Arc};
+use alloc::{string::String, sync::Arc};
 use core::{fmt, ops::Deref};
 use serde::{Deserialize, Serialize};
 
@@ -112,12 +112,20 @@ id!(
 impl OpId {
     /// The `n`th change the owner under `epoch` decided by itself. Epochs are never reused, so neither are these.
     pub fn generated(epoch: crate::Epoch, n: u64) -> OpId {
-        OpId(format!("agent/{epoch}/{n}").into())
+        OpId::made(format_args!("agent/{epoch}/{n}"))
     }
 
     /// The same where others write to the same store: `run` is that of one start of one agent.
     pub fn of_run(run: u64, n: u64) -> OpId {
-        OpId(format!("agent/{run:016x}/{n}").into())
+        OpId::made(format_args!("agent/{run:016x}/{n}"))
+    }
+
+    /// In one piece of memory, that is not moved while it grows: a storm makes thousands.
+    fn made(name: fmt::Arguments<'_>) -> OpId {
+        let mut text = String::with_capacity(OpId::MAX_LEN);
+        // Writing to a text never fails.
+        let _ = fmt::Write::write_fmt(&mut text, name);
+        OpId(text.into())
     }
 }
 
@@ -129,6 +137,7 @@ id!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     #[test]
     fn a_room_id_of_64_allowed_characters_is_taken_and_65_or_a_slash_is_refused_with_the_rule() {

@@ -5,8 +5,10 @@ mod as_agent;
 mod capabilities;
 mod clock;
 mod disk;
+mod files;
 mod hooks;
 mod media;
+mod metrics;
 mod pins;
 mod policy;
 mod ports;
@@ -113,8 +115,10 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     findings.extend(ports::check(config, &known));
     findings.extend(clock::check());
     findings.extend(disk::check(config, known.agent.as_ref()).await);
+    findings.extend(files::check(&config.paths.state));
     findings.extend(shared::check(config).await);
     findings.extend(media::check(config, &known).await);
+    findings.push(metrics::check(config, known.agent.is_some()).await);
     findings.extend(policy::check(config, &known));
     conclude(&findings, out)
 }

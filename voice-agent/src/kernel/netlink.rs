@@ -2,6 +2,7 @@
 //! lead. Reads only.
 
 mod route;
+mod rule;
 mod socket;
 
 pub use route::Route;
@@ -51,6 +52,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// linux/rtnetlink.h, linux/if_link.h
 const RTM_GETLINK: u16 = 18;
 const RTM_GETROUTE: u16 = 26;
+const RTM_GETRULE: u16 = 34;
 const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -101,7 +103,8 @@ impl Netlink {
         Ok(sockets)
     }
 
-    /// The unicast routes of every table that lead out of an interface that is up; multicast and link-local ones left out.
+    /// The unicast routes that lead out of an interface that is up, of every table to which a rule leads packets of this
+    /// host's own sockets; multicast and link-local ones left out.
     pub(super) fn routes(&self) -> io::Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -112,7 +115,17 @@ impl Netlink {
                 routes.extend(route::parse(answer));
             })?;
         }
-        Ok(routes)
+        Ok(route::reached(&routes, &self.rules()?))
+    }
+
+    /// Policy routing, IPv4 and IPv6.
+    fn rules(&self) -> io::Result<Vec<rule::Rule>> {
+        let mut rules = Vec::new();
+        // struct fib_rule_hdr: of any family.
+        self.ask(RTM_GETRULE, NLM_F_DUMP, &[0; 12], |answer| {
+            rules.extend(rule::parse(answer));
+        })?;
+        Ok(rules)
     }
 
     /// How an interface is.

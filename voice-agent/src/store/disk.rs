@@ -9,8 +9,9 @@ use crate::telemetry::Counter;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
+    thread::{self, available_parallelism},
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,12 @@ const MEMTABLE_BYTES: u64 = 1 << 20;
 /// Reads are few: starts, operators' questions, the sweeps.
 const CACHE_BYTES: u64 = 2 << 20;
 const JOURNALS_BYTES: u64 = 128 << 20;
+/// A value takes about so much at most: its memory is had at once, and not moved while it grows.
+const VALUE: usize = 1024;
+
+/// Threads that encode at a time, and how many values one is worth: a thread costs as much as some ten of them.
+const ENCODERS: usize = 4;
+const WORTH_A_THREAD: usize = 256;
 
 /// The tables of one database.
 pub(super) trait Tables: Sized {
@@ -152,7 +159,32 @@ pub(super) fn unwritable(error: &fjall::Error) -> StoreError {
 
 /// A value as it is stored.
 pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|e| StoreError::Unavailable(format!("cannot encode: {e}")))
+    let mut bytes = Vec::with_capacity(VALUE);
+    serde_json::to_writer(&mut bytes, value)
+        .map_err(|e| StoreError::Unavailable(format!("cannot encode: {e}")))?;
+    Ok(bytes)
+}
+
+/// Many values, in their order. Some thousands are encoded by several threads: who stores so many at once waits for it.
+pub(super) fn encode_all<T: Serialize + Sync>(values: &[T]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let threads = available_parallelism().map_or(1, usize::from).min(ENCODERS);
+    let part = values.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let encode_part = |part: &[T]| part.iter().map(encode).collect::<Result<Vec<_>, _>>();
+    let Some((first, others)) = values.split_at_checked(part) else {
+        return encode_part(values);
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = others
+            .chunks(part)
+            .map(|part| scope.spawn(move || encode_part(part)))
+            .collect();
+        let mut all = encode_part(first)?;
+        for other in others {
+            let encoded = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            all.extend(encoded?);
+        }
+        Ok(all)
+    })
 }
 
 /// A stored value; counted and named by its key when it is not ours.

@@ -2,7 +2,7 @@
 
 use super::{
     Core,
-    authority::Authority,
+    authority::{Authority, Tenure},
     counts::Counts,
     room::{Pending, Room},
 };
@@ -86,11 +86,7 @@ impl Core {
 
     /// The name of the next change that is decided here.
     pub(super) fn next_op(&mut self) -> OpId {
-        self.ops += 1;
-        match self.tenure.shared {
-            Some(run) => OpId::of_run(run, self.ops),
-            None => OpId::generated(self.tenure.epoch.unwrap_or_default(), self.ops),
-        }
+        next_op(&self.tenure, &mut self.ops)
     }
 
     pub(super) fn blank(&self, id: &RoomId, incarnation: Incarnation) -> RoomRecord {
@@ -120,13 +116,13 @@ impl Core {
         to: State,
         cause: &Cause,
     ) -> Option<Change> {
-        let room = self.rooms.get(id)?;
+        let room = self.rooms.get_mut(id)?;
         let old_state = room.state();
         if !crate::state::allows(old_state, event, to) || !Core::is_ours_to_change(room, event) {
             return None;
         }
-        let op_id = cause.op_id.clone().unwrap_or_else(|| self.next_op());
-        let room = self.rooms.get_mut(id)?;
+        let given = cause.op_id.clone();
+        let op_id = given.unwrap_or_else(|| next_op(&self.tenure, &mut self.ops));
         let counted = Counts::of(Some(room));
         let record = &mut room.record;
         record.state = to;
@@ -249,5 +245,14 @@ impl Core {
             at: now.wall,
             what,
         }));
+    }
+}
+
+/// The next of the names that this tenure gives out, which has given so many.
+fn next_op(tenure: &Tenure, given: &mut u64) -> OpId {
+    *given += 1;
+    match tenure.shared {
+        Some(run) => OpId::of_run(run, *given),
+        None => OpId::generated(tenure.epoch.unwrap_or_default(), *given),
     }
 }

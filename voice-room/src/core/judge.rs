@@ -262,6 +262,8 @@ fn reason(rule: Rule, evidence: &Evidence) -> String {
         Rule::ContradictionTooLong => "its heartbeats ended; RTP still moves, but for longer than allowed",
         Rule::Operator => "blocked by an operator",
     };
-    let (misses, age) = (evidence.misses, evidence.progress_age.as_secs_f32());
-    format!("stuck: {misses} media heartbeats missed, {age:.0} s without progress; {what}")
+    let (misses, age) = (evidence.misses, evidence.progress_age);
+    // To the nearest second.
+    let seconds = (age + Duration::from_millis(500)).as_secs();
+    format!("stuck: {misses} media heartbeats missed, {seconds} s without progress; {what}")
 }

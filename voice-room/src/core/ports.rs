@@ -34,7 +34,7 @@ impl Mark {
 
     fn words(&self) -> String {
         match self {
-            Mark::Port(port) => port.0.to_string(),
+            Mark::Port(port) => format!("port {}", port.0),
             Mark::Flow(flow) => flow.to_string(),
             Mark::Ssrc(ssrc) => ssrc.to_string(),
         }
@@ -148,25 +148,33 @@ impl Core {
     }
 
     /// A room that is not followed here lists these. They are not the room's that had them before and does not list them
-    /// now: else its cut would silence the other.
+    /// now: else its cut would silence the other. What is its now stays so, and that is said.
     pub(super) fn listed_elsewhere(&mut self, now: Now, id: &RoomId, served: &Served) {
         let mut changed: BTreeSet<RoomId> = BTreeSet::new();
+        let mut clash: Option<(RoomId, Mark)> = None;
         for mark in listing(served, &Few::default()).iter() {
-            let kept = |owner: &RoomId, listed_by: &Few<RoomId>| {
-                owner == id || (listed_by.contains(owner) && self.lists_now(now.mono, owner))
-            };
-            let owner = self
-                .claims
-                .get(mark)
-                .and_then(|c| Some((c.owner.as_ref()?, &c.listed_by)));
-            let Some(loser) = owner.filter(|(o, l)| !kept(o, l)).map(|(o, _)| o.clone()) else {
+            let Some(claim) = self.claims.get(mark) else {
                 continue;
             };
+            let Some(loser) = claim.owner.clone().filter(|owner| owner != id) else {
+                continue;
+            };
+            if claim.listed_by.contains(&loser) && self.lists_now(now.mono, &loser) {
+                clash.get_or_insert((loser, *mark));
+                continue;
+            }
             if let Some(claim) = self.claims.get_mut(mark) {
                 claim.owner = None;
                 claim.listed_by.remove(&loser);
             }
             changed.insert(loser);
+        }
+        if let Some((owner, mark)) = clash {
+            let detail = format!(
+                "{} is listed by room {id} too, which is not followed here: a cut of this room reaches that one",
+                mark.words()
+            );
+            self.note("listed_unfollowed", &owner, detail);
         }
         for room in changed {
             self.bind(now, &room);

@@ -150,12 +150,12 @@ impl Core {
 
     /// Arms the verdict of the trip the room is under; a room the kernel does not know yet gets its slot first.
     pub(super) fn arm(&mut self, id: &RoomId) {
-        if self.rooms.get(id).is_some_and(|r| !r.bound && r.trip.is_some()) {
-            self.tell_ports(id);
-        }
         let Some(room) = self.rooms.get(id) else { return };
         let Some(trip) = &room.trip else { return };
         let (incarnation, deadline) = (room.record.incarnation, trip.deadline);
+        if !room.bound {
+            self.tell_ports(id);
+        }
         self.out(Command::Arm {
             room: id.clone(),
             incarnation,

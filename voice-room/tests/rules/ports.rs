@@ -153,8 +153,104 @@ fn a_listing_of_a_room_that_is_not_followed_takes_no_port_from_one_that_lists_it
         &["old"],
     );
     w.serve("new", "other", &[50_000]);
-    w.pass(10);
+    let commands = w.pass(10);
     assert_eq!(w.view("old").ports, [Port(50_000)]);
+    assert_eq!(notes(&commands, "listed_unfollowed"), 2, "each time it is listed");
+}
+
+#[test]
+fn a_room_over_the_quota_that_lists_a_followed_rooms_port_gets_nobody_cut_and_is_not_cut_with_it() {
+    let mut w = World::live(
+        Rules {
+            quota: 1,
+            ..Rules::default()
+        },
+        &["old"],
+    );
+    w.serve("new", "other", &[50_000]);
+    let commands = w.pass(200);
+    assert_eq!(w.state("old"), Some(State::Liveing));
+    assert_eq!(w.core.view(&room("new"), w.now), None);
+    assert_eq!(notes(&commands, "no_quota"), 40);
+    assert_eq!(armed(&commands), [""; 0]);
+    // Now the followed one is stuck. By then the port is the other's alone.
+    w.omit("old");
+    w.rtp("old", 50, 0);
+    let commands = w.pass(100);
+    assert_eq!(armed(&commands), ["old"]);
+    assert_eq!(bound(&commands, "old"), Some(vec![]));
+    assert_eq!(w.view("old").ports, []);
+}
+
+#[test]
+fn a_port_that_two_sources_list_with_flows_and_without_never_cuts_the_others_room() {
+    let mut w = World::live(Rules::default(), &["a"]);
+    w.serve("b", "sfu-2", &[]);
+    w.marks("b", 50_000, &[7], &[7]);
+    w.rtp("b", 50, 50);
+    let commands = w.pass(10);
+    assert_eq!(
+        bound_marks(&w, "a"),
+        (vec![], vec![], vec![]),
+        "nothing tells it apart"
+    );
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![7], vec![7]));
+    for (name, other) in [("a", "b"), ("b", "a")] {
+        let shared = What::PortShared {
+            port: Port(50_000),
+            other: room(other),
+        };
+        assert!(
+            recorded(&commands, name).contains(&shared),
+            "{name}: {commands:?}"
+        );
+    }
+    // The second source lists it no more, and sends nothing: its room is cut, by its own flow alone.
+    w.omit("b");
+    w.rtp("b", 50, 0);
+    let commands = w.pass(100);
+    assert_eq!(armed(&commands), ["b"]);
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![7], vec![7]));
+    assert_eq!(w.state("a"), Some(State::Liveing));
+    assert_eq!(bound_marks(&w, "a"), (vec![], vec![], vec![]), "still shared");
+}
+
+#[test]
+fn a_flow_that_two_sources_list_is_bound_to_neither_and_a_cut_of_one_reaches_nothing() {
+    let mut w = World::new();
+    for (name, from) in [("a", "sfu-1"), ("b", "sfu-2")] {
+        w.serve(name, from, &[]);
+        w.marks(name, 50_000, &[7], &[]);
+        w.rtp(name, 50, 50);
+    }
+    let commands = w.pass(10);
+    assert_eq!(notes(&commands, "mark_clash"), 2, "each room is told");
+    for name in ["a", "b"] {
+        assert_eq!(bound_marks(&w, name), (vec![], vec![], vec![]), "{name}");
+    }
+    let commands = w.block("b");
+    assert_eq!(armed(&commands), ["b"]);
+    assert_eq!(bound_marks(&w, "b"), (vec![], vec![], vec![]));
+    assert_eq!(w.state("a"), Some(State::Liveing));
+}
+
+/// Rooms that the kernel is told to cut.
+fn armed(commands: &[Command]) -> Vec<&str> {
+    let armed = |c| match c {
+        &Command::Arm {
+            ref room,
+            shadow: false,
+            ..
+        } => Some(room.as_str()),
+        _ => None,
+    };
+    commands.iter().filter_map(armed).collect()
+}
+
+/// How often something was left out or ignored under this name.
+fn notes(commands: &[Command], name: &str) -> usize {
+    let named = |c: &&Command| matches!(c, Command::Note { code, .. } if *code == name);
+    commands.iter().filter(named).count()
 }
 
 fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {

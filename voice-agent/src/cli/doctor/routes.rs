@@ -84,7 +84,7 @@ fn serves(route: &Route, local: IpAddr) -> bool {
     // An IPv6 socket for any address takes IPv4 too.
     let any = local.is_unspecified();
     let family = route.network.is_ipv4() == local.is_ipv4() || (any && local.is_ipv6());
-    family && (any || route.source.is_none_or(|source| source == local))
+    family && (any || (route.is_for(local) && route.source.is_none_or(|source| source == local)))
 }
 
 #[cfg(test)]
@@ -98,6 +98,8 @@ mod tests {
             prefix,
             source: source.map(|s| s.parse().unwrap()),
             device,
+            table: 254,
+            from: None,
         }
     }
 
@@ -132,6 +134,26 @@ mod tests {
         assert_eq!(judge(&routes, &[2].into(), &media("0.0.0.0")).level, Level::Fail);
         assert_eq!(judge(&routes, &[2].into(), &media("::")).level, Level::Fail);
         assert_eq!(judge(&routes, &[2].into(), &media("fd00::1")).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_rule_that_sends_other_sources_elsewhere_concerns_no_socket_but_those_and_sockets_for_any_address() {
+        let ruled = Route {
+            table: 100,
+            from: Some(("10.0.0.1".parse().unwrap(), 32)),
+            ..route("0.0.0.0", 0, None, 900_001)
+        };
+        let found = judge(&[ruled], &[2].into(), &media("10.0.0.1"));
+        assert_eq!(found.level, Level::Fail);
+        assert!(
+            found
+                .said
+                .contains("of table 100 (by the rule for packets from 10.0.0.1/32)"),
+            "{}",
+            found.said
+        );
+        assert_eq!(judge(&[ruled], &[2].into(), &media("10.0.0.2")).level, Level::Ok);
+        assert_eq!(judge(&[ruled], &[2].into(), &media("0.0.0.0")).level, Level::Fail);
     }
 
     #[test]

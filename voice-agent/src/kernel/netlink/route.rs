@@ -1,6 +1,6 @@
 //! A route, as rtnetlink tells it.
 
-use super::{attribute, number};
+use super::{attribute, number, rule::Rule};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// linux/rtnetlink.h
@@ -11,6 +11,8 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RT_TABLE_MAIN: u32 = 254;
 
 /// One way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,50 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// The index of the interface it leaves by.
     pub device: u32,
+    /// The routing table it is in.
+    pub table: u32,
+    /// The sources that the rule which leads to its table is for; `None`: any.
+    pub from: Option<(IpAddr, u8)>,
+}
+
+impl Route {
+    /// Whether a packet with this source address may take it, as far as rules say.
+    pub fn is_for(&self, source: IpAddr) -> bool {
+        self.from
+            .is_none_or(|(network, length)| contains(network, length, source))
+    }
+}
+
+/// Whether an address lies in a network.
+fn contains(network: IpAddr, length: u8, address: IpAddr) -> bool {
+    let kept = |bits: u32| bits.saturating_sub(length.into());
+    match (network, address) {
+        (IpAddr::V4(n), IpAddr::V4(a)) => (n.to_bits() ^ a.to_bits()).checked_shr(kept(32)).unwrap_or(0) == 0,
+        (IpAddr::V6(n), IpAddr::V6(a)) => {
+            (n.to_bits() ^ a.to_bits()).checked_shr(kept(128)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// The routes that packets of this host's own sockets can take: each once for every rule that leads to its table.
+pub(super) fn reached(routes: &[Route], rules: &[Rule]) -> Vec<Route> {
+    let leads = |rule: &&Rule, route: &Route| {
+        rule.v4 == route.network.is_ipv4() && rule.table.is_none_or(|table| table == route.table)
+    };
+    let mut reached: Vec<Route> = Vec::new();
+    for route in routes {
+        for rule in rules.iter().filter(|rule| leads(rule, route)) {
+            let way = Route {
+                from: rule.from,
+                ..*route
+            };
+            if !reached.contains(&way) {
+                reached.push(way);
+            }
+        }
+    }
+    reached
 }
 
 impl std::fmt::Display for Route {
@@ -31,6 +77,14 @@ impl std::fmt::Display for Route {
             (0, IpAddr::V4(_)) => f.write_str("the IPv4 default route"),
             (0, IpAddr::V6(_)) => f.write_str("the IPv6 default route"),
             (prefix, network) => write!(f, "the route to {network}/{prefix}"),
+        }?;
+        if self.table != RT_TABLE_MAIN {
+            write!(f, " of table {}", self.table)?;
+        }
+        match self.from {
+            Some((network, length)) => write!(f, " (by the rule for packets from {network}/{length})"),
+            None if self.table != RT_TABLE_MAIN => f.write_str(" (a rule leads there)"),
+            None => Ok(()),
         }
     }
 }
@@ -38,7 +92,7 @@ impl std::fmt::Display for Route {
 /// struct rtmsg (family, destination length, source length, tos, table, protocol, scope, type, flags), then attributes.
 /// One for each next hop.
 pub(super) fn parse(answer: &[u8]) -> Vec<Route> {
-    let Some(&[family, prefix, _, _, _, _, _, kind, f0, f1, f2, f3]) = answer.first_chunk::<12>() else {
+    let Some(&[family, prefix, _, _, short, _, _, kind, f0, f1, f2, f3]) = answer.first_chunk::<12>() else {
         return Vec::new();
     };
     let attributes = answer.get(12..).unwrap_or_default();
@@ -54,6 +108,9 @@ pub(super) fn parse(answer: &[u8]) -> Vec<Route> {
         return Vec::new();
     }
     let source = attribute(attributes, RTA_PREFSRC).and_then(address);
+    let table = attribute(attributes, RTA_TABLE)
+        .and_then(number)
+        .unwrap_or(short.into());
     let single = attribute(attributes, RTA_OIF).and_then(number);
     let several = attribute(attributes, RTA_MULTIPATH).map_or_else(Vec::new, hops);
     let devices = single.into_iter().chain(several);
@@ -62,6 +119,8 @@ pub(super) fn parse(answer: &[u8]) -> Vec<Route> {
         prefix,
         source,
         device,
+        table,
+        from: None,
     };
     devices.map(route).collect()
 }
@@ -139,5 +198,50 @@ mod tests {
         assert!(parse(&message(2, 0, 0, &out)).is_empty());
         assert!(parse(&message(RTN_UNICAST, 0, RTNH_F_LINKDOWN as u8, &out)).is_empty());
         assert!(parse(&[1, 2]).is_empty());
+    }
+
+    #[test]
+    fn a_table_is_a_way_out_only_where_a_rule_leads_to_it_and_only_for_the_sources_of_the_rule() {
+        let route = |table: u32| Route {
+            network: Ipv4Addr::UNSPECIFIED.into(),
+            prefix: 0,
+            source: None,
+            device: 3,
+            table,
+            from: None,
+        };
+        let rule = |table, from| Rule {
+            v4: true,
+            table,
+            from,
+        };
+        let media = Some(([10, 1, 0, 0].into(), 16));
+        let rules = [rule(Some(254), None), rule(Some(100), media)];
+        let ways = reached(&[route(254), route(100), route(200)], &rules);
+        assert_eq!(
+            ways.iter().map(|w| w.table).collect::<Vec<_>>(),
+            [254, 100],
+            "200 is nobody's"
+        );
+        let said = "the IPv4 default route of table 100 (by the rule for packets from 10.1.0.0/16)";
+        assert_eq!(ways[1].to_string(), said);
+        assert!(ways[1].is_for([10, 1, 2, 3].into()) && !ways[1].is_for([10, 2, 0, 1].into()));
+        assert!(ways[0].is_for([10, 2, 0, 1].into()));
+        let domain = reached(&[route(200)], &[rule(None, None)]);
+        assert_eq!(domain.len(), 1, "l3mdev may lead to any");
+        let v6 = Rule {
+            v4: false,
+            ..rule(None, None)
+        };
+        assert_eq!(reached(&[route(254)], &[v6]), []);
+    }
+
+    #[test]
+    fn an_address_is_in_its_network_whatever_the_length() {
+        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(contains(v6("fd00::"), 8, v6("fd12::1")) && !contains(v6("fd00::"), 16, v6("fd12::1")));
+        assert!(contains(v6("::"), 0, v6("1::1")) && contains([1, 2, 3, 4].into(), 32, [1, 2, 3, 4].into()));
+        assert!(!contains([1, 2, 3, 4].into(), 32, [1, 2, 3, 5].into()));
+        assert!(!contains([0, 0, 0, 0].into(), 0, v6("::1")), "another family");
     }
 }

@@ -80,9 +80,8 @@ impl Tables for JournalTables {
 impl JournalTables {
     pub(super) fn put(&self, intents: &[Intent]) -> Result<(), StoreError> {
         let mut batch = self.db.batch();
-        for intent in intents {
-            let room = intent.change.record.room.as_bytes();
-            batch.insert(&self.intents, room, encode(intent)?);
+        for (intent, encoded) in intents.iter().zip(disk::encode_all(intents)?) {
+            batch.insert(&self.intents, intent.change.record.room.as_bytes(), encoded);
         }
         batch.commit().map_err(|e| unwritable(&e))
     }
