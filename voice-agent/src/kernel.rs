@@ -4,6 +4,7 @@
 
 mod adopt;
 mod attach;
+pub mod attached;
 mod direct;
 mod drops;
 mod error;

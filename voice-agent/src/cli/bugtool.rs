@@ -123,6 +123,7 @@ impl<W: Write> Gathered<W> {
         self.command("doctor.json", &["doctor"], DOCTOR)?;
         self.add("kernel-facts.txt", || Ok(host::kernel_facts()))?;
         self.add("interfaces.txt", || host::interfaces(&pins))?;
+        self.add("attachments.txt", host::attachments)?;
         self.add("bpf-programs.txt", || Ok(host::programs())).map(drop)
     }
 

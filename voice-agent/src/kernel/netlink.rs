@@ -4,9 +4,11 @@
 mod route;
 mod rule;
 mod socket;
+mod tc;
 
 pub use route::Route;
 pub use socket::UdpSocket;
+pub(super) use tc::{CLSACT_SIDES, Tc};
 
 use nix::{
     errno::Errno,
@@ -39,6 +41,21 @@ pub(super) struct Link {
     pub(super) mtu: u32,
     /// The id of the XDP program on it.
     pub(super) xdp: Option<u32>,
+    /// How that is attached, by the kernel's number.
+    attached: u8,
+}
+
+impl Link {
+    /// How the XDP program is attached, in a word.
+    pub(super) fn xdp_mode(self) -> &'static str {
+        match self.attached {
+            1 => "native",
+            2 => "generic",
+            3 => "offloaded",
+            4 => "in several modes",
+            _ => "in a mode not known",
+        }
+    }
 }
 
 const HEADER: usize = 16;
@@ -53,8 +70,11 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETRULE: u16 = 34;
+const RTM_GETQDISC: u16 = 38;
+const RTM_GETTFILTER: u16 = 46;
 const IFLA_MTU: u16 = 4;
 const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 
 impl Netlink {
@@ -128,6 +148,36 @@ impl Netlink {
         Ok(rules)
     }
 
+    /// The queueing disciplines of an interface.
+    pub(super) fn qdiscs(&self, index: u32) -> io::Result<Vec<Tc>> {
+        let mut all = self.tc(RTM_GETQDISC, index, 0)?;
+        all.retain(|qdisc| qdisc.device == index);
+        Ok(all)
+    }
+
+    /// The filters on one qdisc, or one side of clsact, of an interface. Some kinds of qdisc take none.
+    pub(super) fn filters(&self, index: u32, parent: u32) -> io::Result<Vec<Tc>> {
+        let mut all = match self.tc(RTM_GETTFILTER, index, parent) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Vec::new(),
+            all => all?,
+        };
+        // A filter is told once as a whole with handle 0 before its own.
+        all.retain(|filter| filter.handle != 0);
+        Ok(all)
+    }
+
+    fn tc(&self, kind: u16, index: u32, parent: u32) -> io::Result<Vec<Tc>> {
+        // struct tcmsg: family, pad, interface index, handle, parent, info.
+        let mut request = vec![0; 4];
+        request.extend(index.to_ne_bytes());
+        request.extend([0; 4]);
+        request.extend(parent.to_ne_bytes());
+        request.extend([0; 4]);
+        let mut all = Vec::new();
+        self.ask(kind, NLM_F_DUMP, &request, |answer| all.extend(tc::parse(answer)))?;
+        Ok(all)
+    }
+
     /// How an interface is.
     pub(super) fn link(&self, index: u32) -> io::Result<Link> {
         // struct ifinfomsg: family, pad, type, index, flags, change.
@@ -138,13 +188,19 @@ impl Netlink {
         self.ask(RTM_GETLINK, 0, &request, |answer| {
             let attributes = answer.get(16..).unwrap_or_default();
             let flags = answer.get(8..).and_then(number).unwrap_or_default();
-            let xdp = attribute(attributes, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID));
+            let xdp = attribute(attributes, IFLA_XDP);
             link = Link {
                 up: flags & libc::IFF_UP.cast_unsigned() != 0,
                 mtu: attribute(attributes, IFLA_MTU)
                     .and_then(number)
                     .unwrap_or_default(),
-                xdp: xdp.and_then(number).filter(|id| *id != 0),
+                xdp: xdp
+                    .and_then(|xdp| attribute(xdp, IFLA_XDP_PROG_ID))
+                    .and_then(number)
+                    .filter(|id| *id != 0),
+                attached: xdp
+                    .and_then(|xdp| attribute(xdp, IFLA_XDP_ATTACHED)?.first().copied())
+                    .unwrap_or_default(),
             };
         })?;
         Ok(link)

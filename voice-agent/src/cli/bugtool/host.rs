@@ -3,7 +3,7 @@
 use super::Part;
 use crate::{
     config,
-    kernel::{facts, pinned::Pinned},
+    kernel::{attached, facts, pinned::Pinned},
 };
 use nix::{net::if_::if_nameindex, sys::utsname::uname};
 use serde_json::json;
@@ -151,6 +151,22 @@ pub(super) fn interfaces(pin_dir: &Path) -> Part {
     let sockets = facts::udp_sockets().map_err(|e| format!("listing UDP sockets: {e}"));
     for socket in sockets.into_iter().flatten().take(20_000) {
         let _ = writeln!(text, "{socket:?}");
+    }
+    Ok(text.into_bytes())
+}
+
+/// Each interface's XDP program, TCX programs, qdiscs and filters, ours and others'. By netlink.
+pub(super) fn attachments() -> Part {
+    let all = if_nameindex().map_err(|e| format!("listing interfaces: {e}"))?;
+    let mut text = String::new();
+    for interface in &all {
+        let name = interface.name().to_string_lossy();
+        match attached::attachments(interface.index(), &name) {
+            Ok(lines) => text += &lines,
+            Err(e) => {
+                let _ = writeln!(text, "{name}: not read: {e}");
+            }
+        }
     }
     Ok(text.into_bytes())
 }
