@@ -138,6 +138,26 @@ fn a_token_of_each_algorithm_holds_and_says_who_the_host_is_and_until_when() {
 }
 
 #[test]
+fn the_token_that_the_protocol_document_shows_holds() {
+    let document = include_str!("../../../docs/PROTOCOL.md");
+    let shown = document.split("```json\n").nth(1).unwrap();
+    let mut lines = shown
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (header, claims) = (lines.next().unwrap(), lines.next().unwrap());
+    let tokens = with(&[("2026-11", "EdDSA", &public_pem())], |_| {});
+    let verified = verify(&tokens, &signed(&header, &claims, by_pair)).unwrap();
+    assert_eq!(
+        (verified.host.as_str(), verified.key.as_str()),
+        ("alice", "2026-11")
+    );
+    for language in ["go", "java"] {
+        let fence = format!("```{language}\n");
+        assert!(!document.contains(&fence), "nothing here compiles {language}");
+    }
+}
+
+#[test]
 fn a_token_without_a_kid_is_tried_with_every_key_of_its_algorithm() {
     let old = signed(&json!({ "alg": "HS256" }), &claims(), by_secret(OTHER_SECRET));
     assert_eq!(verify(&both(), &old).unwrap().key, "old");
