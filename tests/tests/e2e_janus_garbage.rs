@@ -3,12 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they fail")]
 
 use nix::sys::signal::Signal;
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 use voice_tests::{
     agent::{Agent, Settings, settings::Times},
     clock, evidence,
@@ -62,20 +57,6 @@ impl Scene {
             clock::wait_for("it is live", SOON * 2, || scene.agent.state(room) == "LIVEING");
         }
         scene
-    }
-
-    /// Sends this to the agent's listener for Janus' events, as Janus would or as it never would; what came back.
-    fn post(&self, request: &[u8]) -> String {
-        let exchange = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect("127.0.0.1:7401")?;
-            stream.set_read_timeout(Some(SOON * 2))?;
-            stream.write_all(request)?;
-            let mut answer = Vec::new();
-            // A connection that is ended in the middle of a request has said all it says.
-            let _ = stream.read_to_end(&mut answer);
-            Ok(String::from_utf8_lossy(&answer).into_owned())
-        };
-        self.lab.node().unwrap().run(exchange).unwrap().unwrap()
     }
 
     /// A counter of the agent's metrics.
@@ -145,88 +126,4 @@ fn no_room_is_cut_for_answers_too_long_to_others_or_refused() {
         ],
         Nonsense::Close,
     );
-}
-
-/// What the listener for events must refuse, and how it says so.
-fn garbage() -> Vec<(Vec<u8>, &'static str)> {
-    let post = |body: &str| {
-        let length = body.len();
-        let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
-        format!("{head}Content-Length: {length}\r\n\r\n{body}").into_bytes()
-    };
-    let destroyed = r#"{"type":64,"event":{"plugin":"janus.plugin.audiobridge","data":{"event":"destroyed","room":1001}}}"#;
-    vec![
-        (post("\u{0}\u{1}no JSON"), "400"),
-        (post(r#"{"type":64,"event":{"plugin":"janus.plugin"#), "400"),
-        (post(r#"{"type":"sixty-four","event":{}}"#), "400"),
-        (post("7"), "400"),
-        // One that can be read, beside one that cannot: none of the request is taken, or a room would end here.
-        (post(&format!("[{destroyed},{{}}]")), "400"),
-        (post(&format!("[{}]", " ".repeat(1 << 20))), "413"),
-        (
-            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
-            "405",
-        ),
-    ]
-}
-
-#[test]
-fn garbage_on_the_listener_for_events_is_refused_and_counted_and_ends_no_room() {
-    let scene = Scene::new();
-    let series = "voice_agent_janus_bad_requests_total";
-    let refused = scene.counter(series);
-    for (request, status) in garbage() {
-        let answer = scene.post(&request);
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{answer:?}, not {status}"
-        );
-    }
-    let expected = refused + garbage().len() as u64;
-    assert_eq!(scene.counter(series), expected);
-    let failed = "voice_agent_janus_connections_failed_total";
-    let broken = scene.counter(failed);
-    scene.post(b"\x16\x03\x01 this is no HTTP\r\n\r\n");
-    clock::wait_for("it is counted", SOON, || scene.counter(failed) > broken);
-    clock::wait_for("the log tells of it", SOON * 2, || {
-        let log = scene.agent.log();
-        log.contains("bad_requests") && log.contains("trouble counted")
-    });
-    // Longer than a room may be without progress, and events of the real Janus come all the while.
-    let end = clock::now() + LASTS;
-    while clock::now() < end {
-        scene.assert_live();
-        thread::sleep(Duration::from_millis(200));
-    }
-    assert_eq!(
-        scene.counter(series),
-        expected,
-        "what Janus itself says is understood"
-    );
-}
-
-#[test]
-fn a_janus_that_hangs_after_it_answered_garbage_is_held_while_its_media_goes_on_and_heard_again_afterwards() {
-    let scene = Scene::new();
-    scene.assert_held_while(Nonsense::Packet("\u{0}\u{1}no JSON"));
-    let failed = scene.counter("voice_agent_janus_listings_failed_total");
-    scene.proxy.block(true);
-    clock::wait_for("the silence is judged, and held", LASTS + SOON * 4, || {
-        scene.assert_live();
-        ROOMS
-            .iter()
-            .all(|room| !evidence::entries(&scene.agent, room, "held").is_empty())
-    });
-    assert!(scene.counter("voice_agent_janus_listings_failed_total") > failed);
-    scene.proxy.talk(None);
-    scene.proxy.block(false);
-    clock::wait_for("Janus is heard again", SOON * 4, || {
-        let heard = |room| {
-            evidence::kinds(&scene.agent, room)
-                .last()
-                .is_some_and(|kind| kind == "recovered")
-        };
-        ROOMS.iter().all(|room| heard(*room))
-    });
-    scene.assert_live();
 }
