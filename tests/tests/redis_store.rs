@@ -5,11 +5,11 @@ use futures::future::join_all;
 use nix::sys::signal::Signal;
 use std::time::Duration;
 use voice_agent::{
-    store::{Cursor, Member, Redis, RoomStore, StoreError},
+    store::{Cursor, Member, Redis, Refresh, Refreshed, RoomStore, StoreError},
     telemetry::Counter,
 };
 use voice_room::{
-    Change, EventType, Isolation, OpId, RoomId, State, Wall,
+    Change, Epoch, EventType, Isolation, OpId, RoomId, State, Wall,
     record::{Committed, IsolationChange},
 };
 use voice_tests::{
@@ -467,7 +467,7 @@ async fn a_record_runs_out_without_its_owner_is_kept_by_a_refresh_and_is_put_bac
     let (kept, lost) = (change("kept"), change("lost"));
     ok(&store, &kept).await;
     ok(&store, &lost).await;
-    let refresh = voice_agent::store::Refresh {
+    let refresh = Refresh {
         room: kept.record.room.clone(),
         version: kept.record.version,
         op_id: kept.record.op_id.clone(),
@@ -490,6 +490,32 @@ async fn a_record_runs_out_without_its_owner_is_kept_by_a_refresh_and_is_put_bac
     back.event.old_state = None;
     ok(&store, &back).await;
     assert_eq!(ops(&store, &lost).await, ["lost-1", "lost-restored"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_under_a_new_epoch_fences_off_what_the_owner_before_sends_late() {
+    let (store, _server) = start();
+    let created = change("taken-over");
+    let room = created.record.room.clone();
+    ok(&store, &created).await;
+    let epoch = Epoch { era: 0, revision: 7 };
+    let refresh = Refresh {
+        room: room.clone(),
+        version: created.record.version,
+        op_id: created.record.op_id.clone(),
+        epoch,
+    };
+    let kept = store.refresh(vec![refresh.clone()]).await.unwrap();
+    assert_eq!(kept, [(room.clone(), Refreshed::Kept)]);
+
+    let late = then(&created, EventType::StartLive, State::Liveing);
+    assert_eq!(store.commit(late).await, Ok(Committed::Fenced(epoch)));
+    let late = Refresh {
+        epoch: created.record.epoch,
+        ..refresh
+    };
+    let late = store.refresh(vec![late]).await.unwrap();
+    assert_eq!(late, [(room, Refreshed::Fenced(epoch))]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

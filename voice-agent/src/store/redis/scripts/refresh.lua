@@ -30,6 +30,7 @@ if stored[2] ~= ARGV[1] or stored[4] ~= ARGV[6] then
   return answer
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('EXPIRE', KEYS[2], ARGV[5])
+-- Raised as by a change: what an owner before sent late finds it, although this one has changed nothing yet.
+redis.call('SET', KEYS[2], ARGV[2] .. '.' .. ARGV[3], 'EX', ARGV[5])
 redis.call('EXPIRE', KEYS[3], ARGV[4])
 return { 'KEPT' }
