@@ -87,14 +87,14 @@ impl Agent {
 
     fn wait_ready(&self) -> anyhow::Result<()> {
         let socket = self.admin_socket();
-        let ready = clock::poll(Duration::from_secs(20), || {
+        let ready = clock::poll(Duration::from_secs(60), || {
             if let Some(status) = self.exited() {
                 return Some(Err(anyhow::anyhow!("voice-agent ended at start: {status}")));
             }
             UnixStream::connect(&socket).is_ok().then_some(Ok(()))
         });
         ready
-            .unwrap_or_else(|| bail!("voice-agent does not answer on {} after 20 s", socket.display()))
+            .unwrap_or_else(|| bail!("voice-agent does not answer on {} after 60 s", socket.display()))
             .with_context(|| format!("its log says:\n{}", self.log()))
     }
 
