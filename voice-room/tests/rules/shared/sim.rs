@@ -95,13 +95,16 @@ impl Store {
         Committed::Ok
     }
 
-    fn refresh(&self, asked: &voice_room::record::Refresh) -> Refreshed {
+    fn refresh(&mut self, asked: &voice_room::record::Refresh) -> Refreshed {
         if let Some(fence) = self.fences.get(&asked.room).filter(|f| asked.epoch < **f) {
             return Refreshed::Fenced(*fence);
         }
         match self.records.get(&asked.room) {
             None => Refreshed::Missing,
-            Some(r) if (r.version, &r.op_id) == (asked.version, &asked.op_id) => Refreshed::Kept,
+            Some(r) if (r.version, &r.op_id) == (asked.version, &asked.op_id) => {
+                self.fences.insert(asked.room.clone(), asked.epoch);
+                Refreshed::Kept
+            }
             Some(r) => Refreshed::Differs(r.clone()),
         }
     }
