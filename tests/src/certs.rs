@@ -37,7 +37,12 @@ impl Certs {
 
     /// Issues one for 127.0.0.1 and localhost. With `days` of -1 it ended yesterday.
     pub fn issue(&self, name: &str, days: i32) -> anyhow::Result<Issued> {
-        std::fs::write(self.path("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n")?;
+        self.issue_as(name, days, "IP:127.0.0.1,DNS:localhost")
+    }
+
+    /// Issues one with these alternative names, as openssl writes them: `URI:spiffe://test/voice-agent/gateway`.
+    pub fn issue_as(&self, name: &str, days: i32, names: &str) -> anyhow::Result<Issued> {
+        std::fs::write(self.path("names"), format!("subjectAltName={names}\n"))?;
         self.openssl(&format!(
             "req {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"
         ))?;

@@ -6,6 +6,7 @@ mod draft;
 mod env;
 mod error;
 mod file;
+mod files;
 pub mod history;
 mod keys;
 mod load;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use env::environment;
 pub use error::{ConfigErrors, Mistake, Origin};
+pub(crate) use files::{read_file, read_secret};
 pub use history::{HistoryConfig, HistoryKind};
 pub use load::DEFAULT_FILE;
 
@@ -104,6 +106,8 @@ pub struct SessionConfig {
     pub listen: SocketAddr,
     /// `session.insecure`: must be true for a listener beyond loopback without TLS.
     pub insecure: bool,
+    /// `session.tls_cert`, `session.tls_key`, `session.tls_client_ca`; `None` unless they are set.
+    pub tls: Option<SessionTls>,
     /// `session.ping_every`, default 30 s.
     pub ping_every: Duration,
     /// `session.pong_within`, default 15 s; two misses in a row close the stream.
@@ -120,6 +124,17 @@ pub struct SessionConfig {
     pub events_per_second: u32,
     /// `session.event_burst`: of one peer at once, default 20000.
     pub event_burst: u32,
+}
+
+/// The files of the session listener's TLS, in PEM. Peers have to show a certificate of `client_ca`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTls {
+    /// `session.tls_cert`: the agent's certificate, and those between it and its authority.
+    pub cert: PathBuf,
+    /// `session.tls_key`: its private key.
+    pub key: PathBuf,
+    /// `session.tls_client_ca`: the authorities that peers' certificates come from.
+    pub client_ca: PathBuf,
 }
 
 /// Host device tokens.

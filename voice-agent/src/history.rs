@@ -4,7 +4,7 @@
 pub mod probe;
 
 use crate::{
-    config::{Config, HistoryConfig, HistoryKind, redis::read_file},
+    config::{Config, HistoryConfig, HistoryKind, read_file},
     store::{StoreError, trial},
     telemetry::Counter,
 };

@@ -7,6 +7,7 @@ mod bucket;
 mod connections;
 mod gate;
 mod hub;
+mod identity;
 mod index;
 mod ledger;
 mod open;
@@ -15,6 +16,7 @@ mod peer;
 mod served;
 mod server;
 mod stream;
+pub mod tls;
 mod translate;
 mod wire;
 
@@ -30,6 +32,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tls::Tls;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
@@ -51,6 +54,8 @@ struct Inner {
     epoch: Epoch,
     ports: RangeInclusive<u16>,
     tokens: Tokens,
+    /// `None`: peers speak plain HTTP/2.
+    tls: Option<Tls>,
     ping_every: Duration,
     pong_within: Duration,
     limits: Limits,
@@ -93,7 +98,7 @@ pub struct PeerView {
 
 impl Sessions {
     /// Nobody connected yet. `ports` is the media range that heartbeats may name; `tokens` verifies what hosts show,
-    /// `tiers` says whether somebody new may come.
+    /// `tiers` says whether somebody new may come. With `tls` they have to show a certificate.
     pub fn new(
         node: NodeName,
         epoch: Epoch,
@@ -101,12 +106,14 @@ impl Sessions {
         config: &SessionConfig,
         tokens: Tokens,
         tiers: Tiers,
+        tls: Option<Tls>,
     ) -> Sessions {
         Sessions(Arc::new(Inner {
             node,
             epoch,
             ports,
             tokens,
+            tls,
             ping_every: config.ping_every,
             pong_within: config.pong_within,
             limits: Limits {
@@ -131,6 +138,11 @@ impl Sessions {
         shutdown: CancellationToken,
     ) -> Result<(), SessionError> {
         server::serve(self, handle, listener, shutdown).await
+    }
+
+    /// When the listener's certificate ends; `None` without TLS.
+    pub fn certificate_ends(&self) -> Option<SystemTime> {
+        self.0.tls.as_ref().map(Tls::certificate_ends)
     }
 
     /// Pushes STATE_EXPIRED to the sessions that serve the room, and keeps it for each until it acknowledged or the

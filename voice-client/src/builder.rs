@@ -1,7 +1,7 @@
 //! How a peer is set up. Every mistake is found here, before anything is started.
 
 use crate::{
-    Peer, Role,
+    Peer, Role, Tls,
     dial::{Caller, MAX_NAMED},
     heartbeat::{self, Snapshot},
     proto::v1::MediaHeartbeat,
@@ -34,6 +34,7 @@ pub struct Builder {
     role: Role,
     id: String,
     endpoints: Vec<String>,
+    tls: Option<Tls>,
     tag: Option<String>,
     weight: Option<u32>,
     rooms: Vec<String>,
@@ -63,6 +64,7 @@ impl Builder {
             role,
             id: id.to_owned(),
             endpoints: Vec::new(),
+            tls: None,
             tag: None,
             weight: None,
             rooms: Vec::new(),
@@ -78,10 +80,16 @@ impl Builder {
         }
     }
 
-    /// Where the agent listens, `http://HOST:PORT`. Several: the next one is tried when one cannot be reached. They must lead
+    /// Where the agent listens, `http://HOST:PORT`, or `https://HOST:PORT` with [`Builder::tls`]. Several: the next one is tried when one cannot be reached. They must lead
     /// to the same agent, or to agents that share their state.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Builder {
         self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// Connects by TLS, showing this peer's certificate. All endpoints are then `https://HOST:PORT`.
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
         self
     }
 
@@ -176,6 +184,7 @@ impl Builder {
         let caller = Caller {
             role: self.role,
             id,
+            tls: self.tls,
             tag: self.tag.map(tag).transpose()?,
             weight: self.weight.map(weight).transpose()?,
             software: self.software.0,
@@ -199,11 +208,17 @@ impl Builder {
         }
         for endpoint in &self.endpoints {
             let parsed = Endpoint::from_shared(endpoint.clone()).map_err(|e| format!("{endpoint:?}: {e}"))?;
-            if parsed.uri().scheme_str() != Some("http") || parsed.uri().authority().is_none() {
-                return Err(format!("endpoint {endpoint:?}: allowed is http://HOST:PORT"));
+            let (scheme, because) = match self.tls {
+                None => ("http", "without tls(…)"),
+                Some(_) => ("https", "with tls(…)"),
+            };
+            if parsed.uri().scheme_str() != Some(scheme) || parsed.uri().authority().is_none() {
+                return Err(format!(
+                    "endpoint {endpoint:?}: allowed is {scheme}://HOST:PORT {because}"
+                ));
             }
         }
-        Ok(())
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.read().map(drop))
     }
 
     fn check_role(&self) -> Result<(), String> {
@@ -259,7 +274,17 @@ mod tests {
         let wrong: Vec<(Builder, &str)> = vec![
             (Peer::builder(Role::Gateway, "gw"), "no endpoint"),
             (gateway().endpoint("127.0.0.1:7400"), "http://HOST:PORT"),
-            (gateway().endpoint("https://a:1"), "http://HOST:PORT"),
+            (gateway().endpoint("https://a:1"), "http://HOST:PORT without tls"),
+            (
+                gateway().tls(Tls::new("/nowhere/ca", "/nowhere/cert", "/nowhere/key")),
+                "https://HOST:PORT with tls",
+            ),
+            (
+                Peer::builder(Role::Gateway, "gw")
+                    .endpoint("https://a:1")
+                    .tls(Tls::new("/nowhere/ca", "/nowhere/cert", "/nowhere/key")),
+                "/nowhere/cert: No such file",
+            ),
             (
                 Peer::builder(Role::Gateway, "a b").endpoint("http://a:1"),
                 "1 to 128 visible ASCII",

@@ -1,7 +1,7 @@
 //! Opening a stream: connection, metadata, Hello in the highest version the agent takes.
 
 use crate::{
-    OLDEST_PROTOCOL_VERSION, Role,
+    OLDEST_PROTOCOL_VERSION, Role, Tls,
     backoff::hint_of,
     event::Why,
     proto::v1::Hello,
@@ -31,6 +31,7 @@ pub(crate) const MAX_NAMED: usize = 64;
 pub(crate) struct Caller {
     pub(crate) role: Role,
     pub(crate) id: PeerId,
+    pub(crate) tls: Option<Tls>,
     pub(crate) tag: Option<AsciiMetadataValue>,
     pub(crate) weight: Option<u32>,
     pub(crate) software: String,
@@ -64,7 +65,7 @@ pub(crate) async fn dial(
     endpoint: String,
     rooms: Vec<RoomId>,
 ) -> Result<Dialled, Failed> {
-    let channel = connect(&endpoint).await?;
+    let channel = connect(&endpoint, caller.tls.as_ref()).await?;
     let mut version = caller.protocol_version;
     loop {
         let opened = timeout(WELCOME_WITHIN, open(&caller, channel.clone(), &rooms, version)).await;
@@ -92,9 +93,13 @@ pub(crate) async fn dial(
     }
 }
 
-async fn connect(endpoint: &str) -> Result<Channel, Failed> {
+async fn connect(endpoint: &str, tls: Option<&Tls>) -> Result<Channel, Failed> {
     let failed = |e: tonic::transport::Error| unreachable(endpoint, causes(&e));
-    let to = Endpoint::from_shared(endpoint.to_owned()).map_err(failed)?;
+    let mut to = Endpoint::from_shared(endpoint.to_owned()).map_err(failed)?;
+    if let Some(tls) = tls {
+        let files = tls.read().map_err(|said| unreachable(endpoint, said))?;
+        to = to.tls_config(files).map_err(failed)?;
+    }
     to.connect_timeout(CONNECT_WITHIN)
         .http2_keep_alive_interval(HTTP2_PING_EVERY)
         .keep_alive_timeout(HTTP2_PONG_WITHIN)

@@ -67,6 +67,7 @@ mod peer;
 mod role;
 mod served;
 mod stream;
+mod tls;
 mod wire;
 mod worker;
 
@@ -77,6 +78,7 @@ pub use memory::Join;
 pub use peer::{Handle, Peer};
 pub use role::Role;
 pub use stream::{ClientError, PeerClient, PeerSender, ack_of, check_join};
+pub use tls::Tls;
 
 /// The highest version of the protocol that is spoken: with three-phase sync.
 pub const PROTOCOL_VERSION: u32 = 2;

@@ -7,14 +7,14 @@ use super::{
 };
 use crate::{
     config::{
-        self, Config, ConfigErrors, HistoryConfig, HistoryKind, RegistryConfig, RegistryKind, StoreKind,
-        XdpPolicy, redis::RedisConfig,
+        self, Config, ConfigErrors, HistoryConfig, HistoryKind, RegistryConfig, RegistryKind, SessionConfig,
+        SessionTls, StoreKind, XdpPolicy, redis::RedisConfig,
     },
     tokens::Tokens,
 };
 use humantime::format_duration;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// File, environment, flags.
 pub(super) fn load(global: &Global) -> Result<Config, Failure> {
@@ -65,18 +65,7 @@ fn shown(c: &Config) -> Value {
         "rooms": rooms(c),
         "trip": trip(c),
         "kernel": kernel(c),
-        "session": {
-            "listen": c.session.listen,
-            "insecure": c.session.insecure,
-            "ping_every": format_duration(c.session.ping_every).to_string(),
-            "pong_within": format_duration(c.session.pong_within).to_string(),
-            "max_peers": c.session.max_peers,
-            "admit_per_second": c.session.admit_per_second,
-            "admit_burst": c.session.admit_burst,
-            "max_rooms": c.session.max_rooms,
-            "events_per_second": c.session.events_per_second,
-            "event_burst": c.session.event_burst,
-        },
+        "session": session(&c.session),
         "tokens": tokens(c),
         "store": { "kind": store_kind(c.store.kind), "redis": redis(&c.store.redis) },
         "registry": registry(&c.registry),
@@ -92,6 +81,25 @@ fn shown(c: &Config) -> Value {
             "keep": c.audit.keep,
         },
         "log": { "filter": c.log.filter, "format": if c.log.json { "json" } else { "text" } },
+    })
+}
+
+fn session(c: &SessionConfig) -> Value {
+    let file = |pick: fn(&SessionTls) -> &PathBuf| c.tls.as_ref().map_or(Path::new(""), |tls| pick(tls));
+    json!({
+        "listen": c.listen,
+        "insecure": c.insecure,
+        "tls_cert": file(|tls| &tls.cert),
+        "tls_key": file(|tls| &tls.key),
+        "tls_client_ca": file(|tls| &tls.client_ca),
+        "ping_every": format_duration(c.ping_every).to_string(),
+        "pong_within": format_duration(c.pong_within).to_string(),
+        "max_peers": c.max_peers,
+        "admit_per_second": c.admit_per_second,
+        "admit_burst": c.admit_burst,
+        "max_rooms": c.max_rooms,
+        "events_per_second": c.events_per_second,
+        "event_burst": c.event_burst,
     })
 }
 

@@ -15,6 +15,7 @@ mod ports;
 mod routes;
 mod shared;
 mod system;
+mod tls;
 
 use super::{
     Code, Failure,
@@ -118,6 +119,7 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     findings.extend(files::check(&config.paths.state));
     findings.extend(shared::check(config).await);
     findings.extend(media::check(config, &known).await);
+    findings.push(tls::check(config));
     findings.push(metrics::check(config, known.agent.is_some()).await);
     findings.extend(policy::check(config, &known));
     conclude(&findings, out)

@@ -12,7 +12,8 @@ use voice_room::NodeName;
 type Broken = Option<(&'static str, String, String)>;
 
 const RULES: &[fn(&Draft) -> Broken] = &[
-    listener_beyond_loopback_is_marked_insecure,
+    listener_beyond_loopback_has_tls_or_is_marked_insecure,
+    session_tls_is_whole,
     metrics_beyond_loopback_are_marked_insecure,
     janus_events_come_from_this_host,
     warning_comes_before_the_trip,
@@ -56,12 +57,33 @@ pub(super) fn node_name(configured: Option<&NodeName>) -> Result<NodeName, Mista
     NodeName::new(&host).map_err(|e| refuse(&host, e.to_string()))
 }
 
-fn listener_beyond_loopback_is_marked_insecure(draft: &Draft) -> Broken {
-    let listen = draft.session.listen;
-    (!listen.ip().is_loopback() && !draft.session.insecure).then(|| {
-        let problem = "a listener beyond loopback has no TLS yet: listen on 127.0.0.1 or [::1], or accept that anybody \
-                       who reaches the port can drive rooms with session.insecure = true";
+fn listener_beyond_loopback_has_tls_or_is_marked_insecure(draft: &Draft) -> Broken {
+    let (listen, tls) = (
+        draft.session.listen,
+        draft.session_tls.iter().any(Option::is_some),
+    );
+    (!listen.ip().is_loopback() && !draft.session.insecure && !tls).then(|| {
+        let problem = "a listener beyond loopback needs TLS: set session.tls_cert, session.tls_key and session.tls_client_ca; or \
+                       listen on 127.0.0.1 or [::1], or accept that anybody who reaches the port can drive rooms with \
+                       session.insecure = true";
         ("session.listen", listen.to_string(), problem.into())
+    })
+}
+
+fn session_tls_is_whole(draft: &Draft) -> Broken {
+    let [cert, key, ca] = &draft.session_tls;
+    let files = [
+        ("session.tls_cert", cert),
+        ("session.tls_key", key),
+        ("session.tls_client_ca", ca),
+    ];
+    let missing = files.iter().any(|(_, file)| file.is_none());
+    let (name, file) = files
+        .iter()
+        .find_map(|(name, file)| Some((*name, file.as_ref()?)))?;
+    missing.then(|| {
+        let problem = "session.tls_cert, session.tls_key and session.tls_client_ca belong together: set all three, or none";
+        (name, file.display().to_string(), problem.into())
     })
 }
 

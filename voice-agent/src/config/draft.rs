@@ -3,8 +3,8 @@
 
 use super::{
     AuditConfig, Config, EtcdConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig,
-    Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, StoreConfig, StoreKind, TokensConfig,
-    XdpPolicy, redis::RedisConfig,
+    Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls, StoreConfig, StoreKind,
+    TokensConfig, XdpPolicy, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -23,6 +23,8 @@ pub(super) struct Draft {
     pub(super) rules: Rules,
     pub(super) kernel: KernelConfig,
     pub(super) session: SessionConfig,
+    /// Certificate, key, authorities: all or none.
+    pub(super) session_tls: [Option<PathBuf>; 3],
     pub(super) tokens: TokensConfig,
     pub(super) store: StoreConfig,
     pub(super) registry: RegistryConfig,
@@ -57,6 +59,7 @@ impl Draft {
             session: SessionConfig {
                 listen,
                 insecure: false,
+                tls: None,
                 ping_every: Duration::ZERO,
                 pong_within: Duration::ZERO,
                 max_peers: 0,
@@ -66,6 +69,7 @@ impl Draft {
                 events_per_second: 0,
                 event_burst: 0,
             },
+            session_tls: [None, None, None],
             tokens: TokensConfig {
                 keys: Vec::new(),
                 issuer: None,
@@ -112,9 +116,19 @@ impl Draft {
         }
     }
 
+    /// The listener's TLS. Some of the three files alone are a mistake that `check` tells.
+    pub(super) fn tls(&self) -> Option<SessionTls> {
+        let [cert, key, client_ca] = self.session_tls.clone();
+        Some(SessionTls {
+            cert: cert?,
+            key: key?,
+            client_ca: client_ca?,
+        })
+    }
+
     /// The finished configuration; `node` is the name to go by.
     pub(super) fn finish(self, node: NodeName) -> Config {
-        let instance = self.instance;
+        let (tls, instance) = (self.tls(), self.instance);
         let own = |path: &Path| own_directory(path, instance.as_deref());
         let paths = Paths {
             state: own(&self.paths.state),
@@ -136,7 +150,7 @@ impl Draft {
             paths,
             rules: self.rules,
             kernel: self.kernel,
-            session: self.session,
+            session: SessionConfig { tls, ..self.session },
             tokens: self.tokens,
             store: self.store,
             registry: self.registry,

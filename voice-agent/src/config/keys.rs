@@ -306,14 +306,34 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "session.listen",
         "\"127.0.0.1:7400\"",
-        "Where peers connect. Beyond loopback it needs `insecure = true`, as there is no TLS yet.",
+        "Where peers connect. Beyond loopback it needs TLS (the three keys below), or `insecure = true`.",
         text(ADDRESS, |d, t| t.parse().map(|v| d.session.listen = v).is_ok()),
     ),
     key(
         "session.insecure",
         "false",
-        "Accept that anybody who reaches `listen` can drive rooms.",
+        "Accept that without TLS anybody who reaches `listen` can drive rooms.",
         Kind::Switch(|d, v| d.session.insecure = v),
+    ),
+    key(
+        "session.tls_cert",
+        "\"\"",
+        "TLS for `listen`: this agent's certificate (PEM), and those between it and its authority. Together with `tls_key` and\n\
+         `tls_client_ca`. All three are looked at every 10 s; new ones hold for streams that begin from then on.",
+        text(FILE, |d, t| file_of(t, &mut d.session_tls[0])),
+    ),
+    key(
+        "session.tls_key",
+        "\"\"",
+        "Its key (PEM); closed to others.",
+        text(FILE, |d, t| file_of(t, &mut d.session_tls[1])),
+    ),
+    key(
+        "session.tls_client_ca",
+        "\"\"",
+        "The authorities (PEM) that peers' certificates come from. Every peer has to show one; its subjectAltName names it:\n\
+         spiffe://TRUST-DOMAIN/voice-agent/ROLE or …/ROLE/PEER-ID, ROLE being gateway, signalling or media.",
+        text(FILE, |d, t| file_of(t, &mut d.session_tls[2])),
     ),
     key(
         "session.ping_every",

@@ -9,7 +9,10 @@ use super::{
     keys::{self, Key},
     value::Given,
 };
-use crate::tokens::{KeyMistake, Tokens};
+use crate::{
+    session::tls::{Tls, TlsError},
+    tokens::{KeyMistake, Tokens},
+};
 use std::{collections::BTreeMap, path::Path};
 
 /// Read when no file is named; it need not exist then.
@@ -30,7 +33,7 @@ impl Config {
         Loader::with(file, env, sets).finish()
     }
 
-    /// As [`Config::load`], and reads the key files of tokens: for who runs, and for who wants to know whether that would
+    /// As [`Config::load`], and reads the key files of tokens and TLS: for who runs, and for who wants to know whether that would
     /// work. They need not be readable for others.
     ///
     /// # Errors
@@ -130,6 +133,10 @@ impl Loader {
             self.mistakes.extend(mistakes.into_iter().map(mistake));
             Tokens::default()
         });
+        if let Err(TlsError { key, problem }) = self.draft.tls().as_ref().map_or(Ok(()), Tls::check) {
+            let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+            self.mistakes.push(Mistake::key(key, origin, problem));
+        }
         self.finish().map(|config| (config, tokens))
     }
 

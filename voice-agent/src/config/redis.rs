@@ -1,15 +1,6 @@
 //! `[store.redis]`: how the Redis store is reached.
 
-use std::{
-    fmt, fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    str::FromStr,
-    time::Duration,
-};
-
-/// A longer password or certificate file is refused.
-const MAX_FILE: u64 = 1 << 20;
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// The Redis store.
 #[derive(Debug, Clone, Default)]
@@ -69,16 +60,6 @@ impl fmt::Display for HostPort {
             false => write!(f, "{}:{}", self.host, self.port),
         }
     }
-}
-
-/// Reads a file named in the configuration, of bounded length.
-pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("longer than {MAX_FILE} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     privileges::{self, Kept},
     registry::{self, LocalRegistry, Registry, etcd::Etcd},
     relay::{self, Hearing},
-    session::Sessions,
+    session::{Sessions, tls::Tls},
     store::{Embedded, JournalHandle, Redis, RoomStore},
     telemetry::{
         self,
@@ -216,6 +216,8 @@ impl Parts {
         let core = Core::new(config.node.clone(), tenure, rules(config), restored, now());
         recovery.tell(&core, epoch);
         let tiers = Tiers::default();
+        // Read with the rights that are left, since new files are read with them too.
+        let tls = config.session.tls.as_ref().map(Tls::load).transpose()?;
         let sessions = Sessions::new(
             config.node.clone(),
             epoch.unwrap_or_default(),
@@ -223,6 +225,7 @@ impl Parts {
             &config.session,
             tokens,
             tiers.clone(),
+            tls,
         );
         let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
         Ok(Parts {

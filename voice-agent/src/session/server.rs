@@ -10,7 +10,7 @@ use crate::{
             session_server::{Session, SessionServer},
         },
     },
-    session::{Sessions, connections, outgoing::Drain, peer::PeerInfo, stream},
+    session::{Sessions, connections, identity::Caller, outgoing::Drain, peer::PeerInfo, stream},
     telemetry::Counter,
 };
 use std::{sync::Arc, time::Duration};
@@ -59,7 +59,10 @@ pub(super) async fn serve(
     let _stop_on_drop = stop.clone().drop_guard();
     let tasks = sessions.0.tasks.clone();
     let (ping_every, pong_within) = (sessions.0.ping_every, sessions.0.pong_within);
-    let max_peers = sessions.0.limits.peers;
+    let (max_peers, tls) = (sessions.0.limits.peers, sessions.0.tls.clone());
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(tls.keep_fresh(stop.clone()));
+    }
     let service = Service::new(sessions, handle, stop.clone());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<SessionService>().await;
@@ -77,7 +80,7 @@ pub(super) async fn serve(
         .add_service(reflection)
         .add_service(SessionServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(AdmissionServer::new(service).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(connections::accept(listener, max_peers), stop.cancelled());
+        .serve_with_incoming_shutdown(connections::accept(listener, max_peers, tls), stop.cancelled());
     let result = tokio::select! {
         result = server => result,
         () = async { stop.cancelled().await; sleep(DRAIN_WITHIN).await } => Ok(()),
@@ -110,12 +113,19 @@ impl Service {
     }
 }
 
+/// Every connection says who calls; one that did not would be nobody's.
+fn caller<T>(call: &Request<T>) -> Caller {
+    let unknown = || Caller(Some(Err("the connection does not say who calls".to_owned())));
+    call.extensions().get::<Caller>().cloned().unwrap_or_else(unknown)
+}
+
 #[tonic::async_trait]
 impl Session for Service {
     type StreamStream = Drain;
 
     async fn stream(&self, call: Request<Streaming<PeerMessage>>) -> Result<Response<Drain>, Status> {
         let info = PeerInfo::from_metadata(call.metadata())?;
+        caller(&call).may_be(&info)?;
         let (sessions, handle) = (self.sessions.clone(), self.handle.clone());
         let drain = stream::open(sessions, handle, self.stop.clone(), info, call.into_inner()).await?;
         Ok(Response::new(drain))
@@ -128,6 +138,7 @@ impl Admission for Service {
         &self,
         call: Request<CheckJoinRequest>,
     ) -> Result<Response<CheckJoinResponse>, Status> {
+        caller(&call).named()?;
         let room = RoomId::new(&call.get_ref().room).map_err(|e| {
             Counter::SessionMalformed.count();
             Status::invalid_argument(e.to_string())

@@ -59,6 +59,7 @@ fn config(max_peers: u32) -> SessionConfig {
     SessionConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         insecure: false,
+        tls: None,
         ping_every: Duration::from_secs(30),
         pong_within: Duration::from_secs(15),
         max_peers,
@@ -87,6 +88,7 @@ fn sessions_of(config: &SessionConfig, tokens: Tokens) -> Sessions {
         config,
         tokens,
         Tiers::default(),
+        None,
     )
 }
 

@@ -86,6 +86,9 @@ counters! {
     SessionTooManyStreams, "session_too_many_streams", "Streams refused because 16 of their peer id were open.";
     SessionTooFast, "session_too_fast", "Messages refused because their peer sent more than session.events_per_second.";
     SessionTooManyConnections, "session_too_many_connections", "TCP connections to the session service closed because too many were open.";
+    SessionTlsRefused, "session_tls_refused", "TLS handshakes of peers that failed: no certificate, one that is foreign or over, no TLS at all, or too slow.";
+    SessionIdentity, "session_identity", "Calls refused because the certificate is for another peer or role, or names none.";
+    SessionTlsFiles, "session_tls_files", "Looks at the files of session.tls_cert, tls_key and tls_client_ca that found something that cannot be used; those read before stay in force.";
     SessionNotHttp2, "session_not_http2", "TCP connections to the session service closed because they did not begin as HTTP/2 does.";
     SessionSlowReaders, "session_slow_readers", "Streams ended because their peer did not read what was sent.";
     SessionSilentPeers, "session_silent_peers", "Streams ended because two pings in a row were not answered.";

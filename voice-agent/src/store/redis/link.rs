@@ -3,7 +3,10 @@
 
 use super::problem::Problem;
 use crate::{
-    config::redis::{HostPort, RedisConfig, read_file},
+    config::{
+        read_file, read_secret,
+        redis::{HostPort, RedisConfig},
+    },
     store::StoreError,
     telemetry::Counter,
 };
@@ -15,7 +18,6 @@ use redis::{
     cluster_async::ClusterConnection,
 };
 use std::{
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -303,15 +305,7 @@ fn named(key: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
 
 /// A file that holds a secret: not open to everybody.
 fn closed(key: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
-    let metadata = std::fs::metadata(path).map_err(|e| unusable(key, path, &e.to_string()))?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(unusable(
-            key,
-            path,
-            "it is open to others than its owner and group; chmod o= it",
-        ));
-    }
-    named(key, path)
+    read_secret(path).map_err(|e| unusable(key, path, &e.to_string()))
 }
 
 fn unusable(key: &str, path: &Path, problem: &str) -> StoreError {

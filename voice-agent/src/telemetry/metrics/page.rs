@@ -10,7 +10,7 @@ use crate::{
 };
 use prometheus::{GaugeVec, IntCounterVec, Opts, TextEncoder, core::AtomicU64};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 use voice_common::{
     Class, Direction, Verdict,
     abi::{MAX_FLOWS, MAX_SSRCS},
@@ -71,6 +71,11 @@ impl Page {
         )?;
         let max = "Messages that may wait for the driver; who sends more waits.";
         self.gauge("driver_queue_max_messages", max, &[], one(bound))?;
+        if let Some(ends) = source.sessions.certificate_ends() {
+            let ends = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let help = "When the session listener's certificate ends, in seconds since 1970.";
+            self.seconds("session_certificate_not_after_seconds", help, ends.as_secs_f64())?;
+        }
         let roles = source
             .sessions
             .by_role()

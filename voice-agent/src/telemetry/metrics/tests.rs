@@ -22,6 +22,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
     let session = SessionConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         insecure: false,
+        tls: None,
         ping_every: Duration::from_secs(30),
         pong_within: Duration::from_secs(15),
         max_peers: 4,
@@ -41,6 +42,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
             &session,
             Tokens::default(),
             crate::tiers::Tiers::default(),
+            None,
         ),
         vitals: Vitals::new().unwrap(),
         mode: Mode::Enforce,
