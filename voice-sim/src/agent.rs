@@ -1,26 +1,27 @@
-//! An agent process: the real core, and a model of the adapters around it.
+//! An agent: the real core, and a model of the adapters around it. What it asks of store and registry is in `calls`, its
+//! starts and deaths in `process`.
 
+mod calls;
 mod hub;
 mod lease;
+mod process;
 mod relay;
 
 use crate::{
-    Ms,
+    Ms, Plant,
     invariants::Seen,
-    ms,
-    net::{Answer, Ask, Event, Stream},
+    net::{Ask, Event, Stream},
     peer::source,
     random::Random,
     store,
     world::{AGENTS, SFU, World, home, rooms},
 };
+use calls::Called;
 use std::collections::{BTreeMap, BTreeSet};
 use voice_room::{
-    Change, Command, Core, Entry, Incarnation, Input, Isolation, Mono, NodeName, Now, OpId, RoomId,
-    RoomRecord, Rules, Tenure, Wall,
+    Command, Core, Entry, Incarnation, Input, Mono, NodeName, Now, RoomId, RoomRecord, Wall,
     core::Authority,
-    input::{Counts, FoundBlock, Intent, ReplyId, Request, Restored, StepResult, Traffic},
-    record::IsolationChange,
+    input::{Counts, Intent, ReplyId, Request, StepResult, Traffic},
     timeline::{Rule, Step, What},
 };
 
@@ -48,20 +49,6 @@ pub(crate) struct Agent {
     intents: BTreeMap<RoomId, Intent>,
     armed: BTreeMap<RoomId, (Incarnation, Mono)>,
     counters: BTreeMap<RoomId, (Incarnation, Counts)>,
-}
-
-/// A question that has no answer yet.
-#[derive(Debug, Clone)]
-enum Called {
-    Commit(RoomId, OpId),
-    Refresh,
-    Look(RoomId),
-    Events,
-    Isolations,
-    /// Asked at this time of its own clock.
-    Lease(Ms),
-    Claim(RoomId),
-    Other,
 }
 
 pub(crate) fn node(a: usize) -> NodeName {
@@ -108,85 +95,7 @@ impl Agent {
     }
 }
 
-fn rules() -> Rules {
-    Rules {
-        // Shorter than DESIGN's, so that a run sees many.
-        isolation: ms(90_000),
-        stuck_after: ms(45_000),
-        cap_percent: 100,
-        ..Rules::default()
-    }
-}
-
 impl World {
-    pub(crate) fn start_agent(&mut self, a: usize) {
-        let (stored, isolations): (Vec<RoomRecord>, Vec<Isolation>) =
-            if self.net.cuts.contains(&crate::net::Cut::Store(a)) {
-                (Vec::new(), Vec::new())
-            } else {
-                let kept = self.agents[a].kept.keys();
-                let stored = kept.filter_map(|id| self.store.record(self.now, id).cloned());
-                (stored.collect(), self.store.isolations(self.now))
-            };
-        let agent = &mut self.agents[a];
-        let now = agent.now(self.now);
-        let mut rooms = agent.kept.clone();
-        for record in stored {
-            let kept = rooms.get(&record.room);
-            if kept.is_none_or(|k| record.version > k.version) {
-                rooms.insert(record.room.clone(), record);
-            }
-        }
-        let block = |(room, (incarnation, deadline)): (&RoomId, &(Incarnation, Mono))| FoundBlock {
-            room: room.clone(),
-            incarnation: *incarnation,
-            deadline: *deadline,
-            binding: Vec::new().into(),
-            released: false,
-        };
-        let found = Restored {
-            rooms: rooms.into_values().collect(),
-            intents: agent.intents.values().cloned().collect(),
-            blocks: agent.armed.iter().map(block).collect(),
-            isolations,
-            ..Restored::default()
-        };
-        agent.run += 1;
-        let tenure = Tenure {
-            epoch: None,
-            shared: Some(agent.run * 10 + a as u64),
-        };
-        agent.core = Some(Core::new(node(a), tenure, rules(), found, now));
-        let (run, index) = (agent.run, agent.index);
-        self.tell(|| format!("agent {index} starts, run {run}"));
-        self.read_isolations(a);
-        self.carry_out(a);
-        self.after(1_000, Event::Tick(a, run));
-        self.after(1, Event::Lease(a, run));
-    }
-
-    pub(crate) fn agent_dies(&mut self, a: usize) {
-        if !self.agents[a].is_up() {
-            return;
-        }
-        self.tell(|| format!("FAULT: agent {a} dies"));
-        let agent = &mut self.agents[a];
-        agent.core = None;
-        agent.frozen_until = 0;
-        agent.calls.clear();
-        agent.ledger.clear();
-        agent.lease = lease::Lease::default();
-        // Who waits for an answer of a dead agent finds that out by its stream.
-        agent.waiting.clear();
-        let sessions = std::mem::take(&mut agent.sessions);
-        for (p, stream) in sessions {
-            let finds = self.random.between(1, 2_000);
-            self.after(finds, Event::PeerFinds(p, a, stream));
-        }
-        let later = self.random.between(500, 60_000);
-        self.after(later, Event::AgentStarts(a));
-    }
-
     /// Gives the core an input, and carries out what it asks for.
     pub(crate) fn feed(&mut self, a: usize, input: Input) {
         let agent = &mut self.agents[a];
@@ -217,6 +126,9 @@ impl World {
 
     /// What the kernel counted of the rooms of this node: RTP both ways of those that are served.
     fn count_traffic(&mut self, a: usize) {
+        if self.is_planted(Plant::SeesNothing, 1_000) {
+            return;
+        }
         let now = self.agents[a].now(self.now);
         let mut traffic = Vec::new();
         for room in rooms().filter(|room| home(room) == a) {
@@ -285,6 +197,7 @@ impl World {
             }
             Command::Disarm { room } => drop(self.agents[a].armed.remove(&room)),
             Command::Record(entry) | Command::RecordAgain(entry) => self.recorded(a, entry),
+            Command::Reply { .. } if self.is_planted(Plant::NeverAnswers, 20) => {}
             Command::Reply { to, .. } => {
                 let waited = self.agents[a].waiting.remove(&to);
                 self.see(&Seen::Answered(to, waited));
@@ -332,76 +245,6 @@ impl World {
             self.see(&Seen::Tripped(a, &room, rule, served));
         }
         self.step(a, room, incarnation, Step::Audit);
-    }
-
-    fn ask(&mut self, a: usize, ask: Ask, called: Called) {
-        let call = self.call(a, ask);
-        self.agents[a].calls.insert(call, called);
-    }
-
-    fn commit(&mut self, a: usize, change: Change) {
-        let (room, op) = (change.record.room.clone(), change.record.op_id.clone());
-        if !self.has_authority(a) {
-            let result = Err("not sent: no lease".into());
-            return self.direct(
-                a,
-                Input::Stored {
-                    room,
-                    op_id: op,
-                    result,
-                },
-            );
-        }
-        self.see(&Seen::Sent(a, &change));
-        let wall = self.agents[a].now(self.now).wall;
-        let left = match &change.isolation {
-            IsolationChange::Set(isolation) => isolation.until.since(wall),
-            _ => ms(0),
-        };
-        let left = Ms::try_from(left.as_millis()).unwrap_or(0);
-        let ask = store::Ask::Commit(Box::new(change), left);
-        self.ask(a, Ask::Store(ask), Called::Commit(room, op));
-    }
-
-    /// The answer to a call, or that there was none in time. Only the first of both counts.
-    pub(crate) fn replied(&mut self, a: usize, run: u64, call: u64, answer: Option<Answer>) {
-        if self.agents[a].run != run || !self.agents[a].is_up() {
-            return;
-        }
-        let Some(called) = self.agents[a].calls.remove(&call) else {
-            return;
-        };
-        let away = || "timeout".to_string();
-        let input = match (called, answer) {
-            (Called::Commit(room, op_id), Some(Answer::Store(store::Answer::Committed(c)))) => {
-                Input::Stored {
-                    room,
-                    op_id,
-                    result: Ok(c),
-                }
-            }
-            (Called::Commit(room, op_id), _) => Input::Stored {
-                room,
-                op_id,
-                result: Err(away()),
-            },
-            (Called::Refresh, Some(Answer::Store(store::Answer::Refreshed(r)))) => Input::Refreshed(Ok(r)),
-            (Called::Refresh, _) => Input::Refreshed(Err(away())),
-            (Called::Look(room), Some(Answer::Store(store::Answer::Seen(seen)))) => Input::Looked {
-                room,
-                result: Ok(seen),
-            },
-            (Called::Look(room), _) => Input::Looked {
-                room,
-                result: Err(away()),
-            },
-            (called @ (Called::Events | Called::Isolations), answer) => {
-                return self.relayed(a, &called, answer);
-            }
-            (called, Some(Answer::Registry(answer))) => return self.lease_answer(a, &called, answer),
-            (called, _) => return self.lease_silent(a, &called),
-        };
-        self.feed(a, input);
     }
 
     /// What must hold of an agent at rest: nobody waits, nothing is unstored.

@@ -1,7 +1,7 @@
 //! What comes by chance: faults, what peers ask for, what operators do; and the healing.
 
 use crate::{
-    Ms,
+    Ms, Plant,
     net::{Cut, Event, Up},
     world::{AGENTS, PEERS, SFU, World, home, room, rooms},
 };
@@ -81,7 +81,8 @@ impl World {
 
     pub(crate) fn heal(&mut self) {
         self.tell(|| "HEAL".into());
-        self.net.cuts.clear();
+        let stays = self.is_planted(Plant::StaysCut, 1_000);
+        self.net.cuts.retain(|cut| stays && matches!(cut, Cut::Peer(..)));
         (self.net.lost, self.net.repeated, self.net.late) = (0, 0, 0);
         for a in 0..AGENTS {
             self.agents[a].frozen_until = self.agents[a].frozen_until.min(self.now);

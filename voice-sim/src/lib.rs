@@ -45,6 +45,25 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
+/// A fault that is built in on purpose, one for each invariant. A test plants them, to see that the invariant finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// One gateway is told another state than is stored.
+    TellsAnother,
+    /// The store says that it refused a change, and took it.
+    TakesWhatItRefuses,
+    /// Some requests are never answered.
+    NeverAnswers,
+    /// Peers forget what they held, and the epochs they heard, without a restart.
+    ForgetsEpochs,
+    /// What cuts peers off is never healed.
+    StaysCut,
+    /// Peers let clients in whatever they were told.
+    LetsAllIn,
+    /// No heartbeat arrives, and the kernel counts nothing.
+    SeesNothing,
+}
+
 /// What a run has seen, to tell that it was not an idle one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -67,8 +86,13 @@ impl std::ops::AddAssign for Tally {
 
 /// Runs one seed. A run that fails is done once more with a trace.
 pub fn run(seed: u64) -> Result<Tally, Failure> {
-    let ran = once(seed, false).map(|(tally, _)| tally);
-    ran.map_err(|_| match once(seed, true) {
+    run_with(seed, None)
+}
+
+/// The same, with a fault planted.
+pub fn run_with(seed: u64, plant: Option<Plant>) -> Result<Tally, Failure> {
+    let ran = once(seed, plant, false).map(|(tally, _)| tally);
+    ran.map_err(|_| match once(seed, plant, true) {
         Err((what, trace)) => Failure { seed, what, trace },
         Ok(_) => Failure {
             seed,
@@ -80,13 +104,17 @@ pub fn run(seed: u64) -> Result<Tally, Failure> {
 
 /// All that happens in the run of a seed, one line each.
 pub fn trace(seed: u64) -> Vec<String> {
-    match once(seed, true) {
+    match once(seed, None, true) {
         Ok((_, trace)) | Err((_, trace)) => trace,
     }
 }
 
-fn once(seed: u64, traced: bool) -> Result<(Tally, Vec<String>), (String, Vec<String>)> {
-    let mut world = World::new(seed, traced);
+fn once(
+    seed: u64,
+    plant: Option<Plant>,
+    traced: bool,
+) -> Result<(Tally, Vec<String>), (String, Vec<String>)> {
+    let mut world = World::new(seed, plant, traced);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let trace = std::mem::take(&mut world.trace);
     match ran {

@@ -1,10 +1,10 @@
 //! The clock, the queue of what happens, and who there is.
 
 use crate::{
-    CHAOS, Ms, REST, Tally,
+    CHAOS, Ms, Plant, REST, Tally,
     agent::Agent,
     invariants::{Invariants, Seen},
-    net::{Event, Net},
+    net::{Cut, Event, Net},
     peer::Peer,
     random::Random,
     registry::Registry,
@@ -37,6 +37,7 @@ pub(crate) struct World {
     invariants: Invariants,
     broken: Option<String>,
     traced: bool,
+    plant: Option<Plant>,
     pub(crate) trace: Vec<String>,
     pub(crate) tally: Tally,
 }
@@ -69,7 +70,7 @@ pub(crate) fn speaks_to(p: usize, a: usize) -> bool {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, traced: bool) -> World {
+    pub(crate) fn new(seed: u64, plant: Option<Plant>, traced: bool) -> World {
         let mut random = Random::new(seed);
         let net = Net {
             lost: random.between(0, 20),
@@ -95,6 +96,7 @@ impl World {
             invariants: Invariants::default(),
             broken: None,
             traced,
+            plant,
             trace: Vec::new(),
             tally: Tally::default(),
         };
@@ -134,6 +136,11 @@ impl World {
         invariants.end(self)
     }
 
+    /// Whether this fault is planted, and comes now: by so many in a thousand. Without it no chance is drawn.
+    pub(crate) fn is_planted(&mut self, plant: Plant, per_mille: u64) -> bool {
+        self.plant == Some(plant) && self.random.happens(per_mille)
+    }
+
     pub(crate) fn is_chaos(&self) -> bool {
         self.now < CHAOS
     }
@@ -168,10 +175,17 @@ impl World {
             }
             _ => None,
         };
+        let stored = match ask {
+            store::Ask::Commit(change, _) => self.store.record(self.now, &change.record.room).cloned(),
+            _ => None,
+        };
         let answer = self.store.answer(self.now, ask);
         if let (store::Ask::Commit(change, _), store::Answer::Committed(Committed::Ok)) = (ask, &answer) {
             self.tally.stored += 1;
             self.see(&Seen::Stored(change, before));
+            if self.is_planted(Plant::TakesWhatItRefuses, 100) {
+                return store::Answer::Committed(Committed::Conflict(stored));
+            }
         }
         answer
     }
@@ -215,6 +229,7 @@ impl World {
             Event::Told(a, run, answer) => self.registry_says(a, run, answer),
             Event::AgentStarts(a) => self.start_agent(a),
             Event::PeerStarts(p) => self.start_peer(p),
+            Event::PartitionEnds(Cut::Peer(..)) if self.is_planted(Plant::StaysCut, 1_000) => {}
             Event::PartitionEnds(cut) => drop(self.net.cuts.remove(&cut)),
         }
     }

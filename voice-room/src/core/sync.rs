@@ -3,24 +3,24 @@
 //! PREPARE changes nothing here: the request waits in a line of its own. Once all have agreed it is judged again and applied
 //! like any other; from then on only the store decides, and COMMIT is how what it took is told. Requests of one room take
 //! their turns; facts (a trip, a timer, an operator's order) never wait, and end an attempt that runs.
+//!
+//! The line of a room is here; an attempt until the store is asked in `attempt`, what follows the store's yes in `ending`.
 
-use super::{
-    Core,
-    request::MAX_WAITING,
-    room::{MAX_UNSTORED, Room},
-};
+mod attempt;
+mod ending;
+
+pub(crate) use attempt::Agreed;
+
+use super::{Core, request::MAX_WAITING, room::MAX_UNSTORED};
 use crate::{
-    Change, Command, Epoch, EventType, Mono, Now, OpId, PeerId, Rejected, RoomId, State, Version,
+    Command, Epoch, Now, OpId, PeerId, Rejected, RoomId,
     input::{ReplyId, Request},
-    sync::{Attempt, MAX_PARTICIPANTS, Proposal, Rollback},
-    timeline::{Actor, Synced, What},
+    sync::MAX_PARTICIPANTS,
+    timeline::Actor,
 };
-use alloc::{
-    boxed::Box,
-    collections::{BTreeSet, VecDeque},
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, string::ToString, vec::Vec};
+use attempt::Running;
+use ending::Ending;
 
 /// The requests of one room that others have a say in.
 #[derive(Debug, Default)]
@@ -38,36 +38,6 @@ struct Asked {
     more: Vec<ReplyId>,
 }
 
-/// PREPARE is out.
-#[derive(Debug)]
-struct Running {
-    asked: Asked,
-    agreed: Agreed,
-    version: Version,
-    silent: BTreeSet<PeerId>,
-    refused: Vec<(PeerId, String)>,
-}
-
-/// Who was asked, and what came of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Agreed {
-    attempt: Attempt,
-    event: EventType,
-    begun: Mono,
-    to: Vec<PeerId>,
-    agreed: Vec<(PeerId, core::time::Duration)>,
-    gone: Vec<PeerId>,
-}
-
-/// COMMIT is out.
-#[derive(Debug)]
-struct Ending {
-    told: Mono,
-    epoch: Epoch,
-    missing: BTreeSet<PeerId>,
-    entry: Synced,
-}
-
 impl Line {
     fn is_idle(&self) -> bool {
         self.running.is_none() && self.waiting.is_empty() && self.ending.is_none()
@@ -81,23 +51,6 @@ impl Line {
 impl Asked {
     fn replies(&self) -> impl Iterator<Item = ReplyId> {
         self.request.reply.into_iter().chain(self.more.iter().copied())
-    }
-}
-
-impl Agreed {
-    fn entry(&self, now: Mono, version: Version, result: Result<(), String>) -> Synced {
-        Synced {
-            event: self.event,
-            attempt: self.attempt,
-            version,
-            result,
-            agreed: self.agreed.clone(),
-            refused: Vec::new(),
-            silent: Vec::new(),
-            gone: self.gone.clone(),
-            committed: Vec::new(),
-            took: now.since(self.begun),
-        }
     }
 }
 
@@ -170,90 +123,6 @@ impl Core {
         }
     }
 
-    /// What the attempt has come to; `None`: nothing yet.
-    fn outcome(&self, id: &RoomId, running: &Running) -> Option<Result<(), Rejected>> {
-        let next = |r: &Room| {
-            let as_prepared = r.record.version.next() == running.version && r.unstored.is_empty();
-            as_prepared && r.authority.epoch() == Some(running.agreed.attempt.epoch)
-        };
-        if !self.rooms.get(id).is_some_and(next) {
-            let changed = "the room changed while others were asked".to_string();
-            return Some(Err(Rejected::Conflict(changed)));
-        }
-        if !running.refused.is_empty() {
-            let (refused, silent) = (running.refused.clone(), Vec::new());
-            return Some(Err(Rejected::NotAgreed { refused, silent }));
-        }
-        running.silent.is_empty().then_some(Ok(()))
-    }
-
-    /// Ends the attempt, if it has an outcome.
-    fn conclude(&mut self, now: Now, id: &RoomId, outcome: Option<Result<(), Rejected>>) -> bool {
-        let Some(outcome) = outcome else { return false };
-        let Some(running) = self.syncs.get_mut(id).and_then(|l| l.running.take()) else {
-            return false;
-        };
-        // Meanwhile its guards may have come to say no.
-        match outcome.and_then(|()| self.permits(now, &running.asked.request)) {
-            Ok(()) => self.apply_agreed(now, running),
-            Err(rejected) => self.roll_back(now, running, &rejected),
-        }
-        true
-    }
-
-    fn apply_agreed(&mut self, now: Now, running: Running) {
-        let id = running.asked.request.room.clone();
-        self.apply(now, &running.asked.request);
-        let op = &running.asked.request.op_id;
-        let unstored = self.rooms.get_mut(&id).map(|r| &mut r.unstored);
-        let applied = unstored
-            .into_iter()
-            .flatten()
-            .find(|p| op.as_ref() == Some(&p.change.record.op_id));
-        match applied {
-            Some(pending) => {
-                pending.sync = Some(Box::new(running.agreed));
-                pending.replies.extend(running.asked.more);
-            }
-            None => {
-                let lost = "what was agreed to could not be applied".to_string();
-                self.roll_back(now, running, &Rejected::Conflict(lost));
-            }
-        }
-    }
-
-    fn roll_back(&mut self, now: Now, running: Running, rejected: &Rejected) {
-        let Running {
-            asked,
-            agreed,
-            version,
-            silent,
-            refused,
-        } = running;
-        let reason = rejected.to_string();
-        let id = &asked.request.room;
-        self.out(Command::Rollback(Rollback {
-            to: agreed.to.clone(),
-            room: id.clone(),
-            attempt: agreed.attempt,
-            reason: reason.clone(),
-        }));
-        let mut entry = agreed.entry(now.mono, version, Err(reason));
-        entry.silent = silent.into_iter().collect();
-        entry.refused = refused;
-        self.record(now, id, What::Synced(Box::new(entry)));
-        self.refuse_asked(&asked, rejected);
-    }
-
-    fn refuse_asked(&mut self, asked: &Asked, rejected: &Rejected) {
-        let id = &asked.request.room;
-        self.note(rejected.code(), id, rejected.to_string());
-        for to in asked.replies() {
-            let result = Err(rejected.clone());
-            self.out(Command::Reply { to, result });
-        }
-    }
-
     /// Begins with the next request, if there is one and the room is ready for it.
     fn next_in_line(&mut self, now: Now, id: &RoomId) -> bool {
         let Some(line) = self.syncs.get(id) else {
@@ -303,74 +172,12 @@ impl Core {
         }
     }
 
-    fn prepare(&mut self, now: Now, mut asked: Asked, state: State) {
-        let id = asked.request.room.clone();
-        let op = asked.request.op_id.take().unwrap_or_else(|| self.next_op());
-        asked.request.op_id = Some(op);
-        self.ops += 1;
-        let number = self.ops;
-        let Some(room) = self.rooms.get(&id) else { return };
-        let Some(epoch) = room.authority.epoch() else {
-            return;
-        };
-        let attempt = Attempt { epoch, number };
-        let (event, version) = (asked.request.ask.event(), room.record.version.next());
-        let to = asked.request.participants.clone();
-        let proposal = Proposal {
-            to: to.clone(),
-            room: id.clone(),
-            incarnation: room.record.incarnation,
-            event,
-            state,
-            version,
-            attempt,
-            reason: asked.request.ask.reason(),
-            trace_id: asked.request.trace_id.clone(),
-            within: self.rules.prepare_within,
-        };
-        self.end_commit(now, &id);
-        let silent = to.iter().cloned().collect();
-        let agreed = Agreed {
-            attempt,
-            event,
-            begun: now.mono,
-            to,
-            agreed: Vec::new(),
-            gone: Vec::new(),
-        };
-        let running = Running {
-            asked,
-            agreed,
-            version,
-            silent,
-            refused: Vec::new(),
-        };
-        self.syncs.entry(id).or_default().running = Some(running);
-        self.out(Command::Prepare(proposal));
-    }
-
-    pub(super) fn vote(
-        &mut self,
-        now: Now,
-        id: &RoomId,
-        peer: PeerId,
-        attempt: Attempt,
-        vote: Result<(), String>,
-    ) {
-        let running = self.syncs.get_mut(id).and_then(|l| l.running.as_mut());
-        let Some(running) = running.filter(|r| r.agreed.attempt == attempt) else {
-            return;
-        };
-        // Late answers, and those of peers that were not asked, count for nothing.
-        if !running.silent.remove(&peer) {
-            return;
-        }
-        match vote {
-            Ok(()) => {
-                let after = now.mono.since(running.agreed.begun);
-                running.agreed.agreed.push((peer, after));
-            }
-            Err(why) => running.refused.push((peer, why)),
+    fn refuse_asked(&mut self, asked: &Asked, rejected: &Rejected) {
+        let id = &asked.request.room;
+        self.note(rejected.code(), id, rejected.to_string());
+        for to in asked.replies() {
+            let result = Err(rejected.clone());
+            self.out(Command::Reply { to, result });
         }
     }
 
@@ -415,80 +222,6 @@ impl Core {
             }
         }
         self.end_commits(now, |ending| now.mono.since(ending.told) >= within);
-    }
-
-    /// The store has taken what was agreed to, and COMMIT is out.
-    pub(super) fn synced(&mut self, now: Now, id: &RoomId, agreed: Agreed, change: &Change) {
-        let entry = agreed.entry(now.mono, change.record.version, Ok(()));
-        let missing = agreed.to.into_iter().filter(|p| !agreed.gone.contains(p));
-        let ending = Ending {
-            told: now.mono,
-            epoch: change.record.epoch,
-            missing: missing.collect(),
-            entry,
-        };
-        self.end_commit(now, id);
-        self.syncs.entry(id.clone()).or_default().ending = Some(ending);
-    }
-
-    /// The store has not taken it, or that is not known.
-    pub(super) fn sync_refused(
-        &mut self,
-        now: Now,
-        agreed: Agreed,
-        change: &Change,
-        doubtful: bool,
-        why: &str,
-    ) {
-        let id = &change.record.room;
-        let entry = agreed.entry(now.mono, change.record.version, Err(why.to_string()));
-        self.record(now, id, What::Synced(Box::new(entry)));
-        if doubtful {
-            // It may be stored all the same: they stay prepared until somebody who knows tells them the state.
-            return self.announce(id);
-        }
-        self.out(Command::Rollback(Rollback {
-            to: agreed.to,
-            room: id.clone(),
-            attempt: agreed.attempt,
-            reason: why.to_string(),
-        }));
-    }
-
-    pub(super) fn commit_acked(
-        &mut self,
-        now: Now,
-        id: &RoomId,
-        peer: PeerId,
-        epoch: Epoch,
-        version: Version,
-    ) {
-        let ending = self.syncs.get_mut(id).and_then(|l| l.ending.as_mut());
-        let Some(ending) = ending.filter(|e| (e.epoch, e.entry.version) == (epoch, version)) else {
-            return;
-        };
-        if ending.missing.remove(&peer) {
-            ending.entry.committed.push(peer);
-        }
-        if ending.missing.is_empty() {
-            self.end_commit(now, id);
-        }
-    }
-
-    fn end_commits(&mut self, now: Now, over: impl Fn(&Ending) -> bool) {
-        let ended =
-            |(id, line): (&RoomId, &Line)| line.ending.as_ref().is_some_and(&over).then(|| id.clone());
-        let ended: Vec<RoomId> = self.syncs.iter().filter_map(ended).collect();
-        for id in ended {
-            self.end_commit(now, &id);
-        }
-    }
-
-    /// Keeps what is known of the last sync of a room: it is over.
-    fn end_commit(&mut self, now: Now, id: &RoomId) {
-        if let Some(ending) = self.syncs.get_mut(id).and_then(|l| l.ending.take()) {
-            self.record(now, id, What::Synced(Box::new(ending.entry)));
-        }
     }
 
     /// Up to which number the attempts of this epoch are over, now that the room's state is told.

@@ -1,14 +1,14 @@
 //! The sessions of an agent: who is connected, what is pushed to whom, and the STATE_EXPIRED nobody has acknowledged yet.
 
 use crate::{
-    Ms,
+    Ms, Plant,
     invariants::Seen,
     net::{Down, Stream, Up},
     world::{PEERS, SFU, World, number, serves},
 };
 use std::collections::BTreeSet;
 use voice_room::{
-    Command, Input, PeerId, Port, RoomId, Wall,
+    Command, Input, PeerId, Port, RoomId, State, Wall,
     command::{Expired, RoomUpdate},
     input::{Heartbeat, Served},
     timeline::Step,
@@ -83,6 +83,12 @@ impl World {
             // ROOM_UPDATE does not tell it.
             update.over = 0;
         }
+        if p == 0 && self.is_planted(Plant::TellsAnother, 1_000) {
+            update.state = match update.state {
+                State::Liveing => State::GraceClosing,
+                _ => State::Liveing,
+            };
+        }
         self.down(a, p, &Down::Commit(update));
     }
 
@@ -151,6 +157,7 @@ impl World {
                 return self.ask_agent(a, request);
             }
             Up::Client(fact) => Input::Client(fact),
+            Up::Heartbeat(_) if self.is_planted(Plant::SeesNothing, 1_000) => return,
             Up::Heartbeat(rooms) => Input::Heartbeat(heartbeat(a, &rooms)),
         };
         self.feed(a, input);
