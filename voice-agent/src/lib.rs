@@ -4,6 +4,7 @@
 //! `docs/ARCHITECTURE.md`.
 
 pub mod api;
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod driver;

@@ -5,7 +5,10 @@ use super::{
     counters::{Counters, count},
     wire::{Answer, AnswerError},
 };
-use crate::config::{JanusConfig, Secret};
+use crate::{
+    backoff::Backoff,
+    config::{JanusConfig, Secret},
+};
 use nix::{
     errno::Errno,
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket},
@@ -24,9 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const QUESTION_BOUND: usize = 8192;
 /// The longest answer taken. A list of 5,000 rooms has 650 KiB.
 const ANSWER_BOUND: usize = 1 << 20;
-/// The wait after a failed connection; doubled with each, up to `BACKOFF_MAX`, so below a heartbeat.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// The waits after failed connections; the longest is below a heartbeat.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// Why a question was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +108,7 @@ pub struct Admin {
     /// Packets that answered no question of ours since the last that did.
     strays: u32,
     buffer: Vec<u8>,
-    backoff: Duration,
+    backoff: Backoff,
     not_before: Option<Instant>,
 }
 
@@ -121,7 +123,7 @@ impl Admin {
             transaction: 0,
             strays: 0,
             buffer: vec![0; ANSWER_BOUND],
-            backoff: BACKOFF_MIN,
+            backoff: RETRY,
             not_before: None,
         }
     }
@@ -130,7 +132,7 @@ impl Admin {
     pub(super) async fn ask(&mut self, question: &'static str, fields: Value) -> Result<Answer, AdminError> {
         let answer = self.ask_until(Instant::now() + DEADLINE, question, fields).await;
         match &answer {
-            Ok(_) => self.backoff = BACKOFF_MIN,
+            Ok(_) => self.backoff.reset(),
             Err(AdminError::Refused { .. } | AdminError::BackingOff(_)) => {}
             Err(_) => self.failed(),
         }
@@ -153,8 +155,7 @@ impl Admin {
     fn failed(&mut self) {
         count(&self.counters.admin_failed);
         self.socket = None;
-        self.not_before = Some(Instant::now() + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        self.not_before = Some(Instant::now() + self.backoff.wait());
     }
 
     async fn ask_until(

@@ -26,51 +26,9 @@ pub(super) fn jittered(base: Duration, spread: f64) -> Duration {
     base.mul_f64((1.0 + spread * (2.0 * share - 1.0)).max(0.0))
 }
 
-/// Waits that grow from try to try, with chance in them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Backoff {
-    next: Duration,
-    first: Duration,
-    most: Duration,
-}
-
-impl Backoff {
-    pub(super) const fn new(first: Duration, most: Duration) -> Backoff {
-        Backoff {
-            next: first,
-            first,
-            most,
-        }
-    }
-
-    /// The wait before the next try.
-    pub(super) fn wait(&mut self) -> Duration {
-        let wait = jittered(self.next, 0.5);
-        self.next = (self.next * 2).min(self.most);
-        wait
-    }
-
-    /// A try succeeded.
-    pub(super) fn reset(&mut self) {
-        self.next = self.first;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waits_grow_to_their_bound_and_begin_again_after_a_success() {
-        let (first, most) = (Duration::from_millis(100), Duration::from_secs(1));
-        let mut backoff = Backoff::new(first, most);
-        for base in [100, 200, 400, 800, 1000, 1000] {
-            let wait = backoff.wait().as_millis();
-            assert!((base / 2..=base * 3 / 2).contains(&wait), "{wait} for {base}");
-        }
-        backoff.reset();
-        assert!(backoff.wait() <= first.mul_f64(1.5));
-    }
 
     #[test]
     fn chance_stays_within_its_spread_and_is_not_always_the_same() {

@@ -5,12 +5,13 @@
 //! everything is listed again; what that differs in is found by `view`.
 
 use super::{
-    clock::{Backoff, jittered},
+    clock::jittered,
     error::{Cause, EtcdError},
     records::{ROOMS, WATCHED},
     wire::{Client, Link},
 };
 use crate::{
+    backoff::Backoff,
     proto::{
         etcdserverpb::{self as pb, watch_request::RequestUnion},
         mvccpb::{Event, KeyValue},

@@ -6,12 +6,12 @@
 
 use super::{
     authority::Authority,
-    clock::{self, Backoff, jittered},
+    clock::{self, jittered},
     error::{Cause, EtcdError},
     lease::Lease,
     wire::{Client, Link, Stream},
 };
-use crate::{proto::etcdserverpb as pb, telemetry::counters::Counter};
+use crate::{backoff::Backoff, proto::etcdserverpb as pb, telemetry::counters::Counter};
 use std::{io, thread, time::Duration};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

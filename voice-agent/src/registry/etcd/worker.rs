@@ -4,7 +4,7 @@
 use super::{
     authority::Authority,
     claims::{Claims, Me, epoch, era_problem},
-    clock::{self, Backoff, jittered},
+    clock::{self, jittered},
     desk::Desk,
     error::{Cause, EtcdError},
     follow::Seen,
@@ -15,6 +15,7 @@ use super::{
     wire::Link,
 };
 use crate::{
+    backoff::Backoff,
     driver::{self, Stopped},
     proto::etcdserverpb as pb,
     telemetry::counters::Counter,
