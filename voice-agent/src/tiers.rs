@@ -198,34 +198,36 @@ mod tests {
     use super::*;
 
     /// Tells what became of a probe at a later time.
-    fn probe_at(tiers: &Tiers, seconds: u64, outcome: Outcome) {
+    fn probe_at(tiers: &Tiers, which: Dependency, seconds: u64, outcome: Outcome) {
         let later = driver::now().mono + Duration::from_secs(seconds);
-        tiers.with(Dependency::Redis, |health, _| health.probe(later, outcome));
+        tiers.with(which, |health, _| health.probe(later, outcome));
     }
 
     #[test]
     fn nobody_new_is_refused_until_what_is_shared_is_broken_and_then_with_the_time_to_wait() {
-        let tiers = Tiers::default();
-        assert_eq!(tiers.refuses_new(), None, "nothing is depended on");
-        tiers.begin(Dependency::Redis, Limits::PROBED);
-        probe_at(&tiers, 1, Outcome::Unavailable);
-        probe_at(&tiers, 2, Outcome::Unavailable);
-        assert_eq!(tiers.views()[0].tier, Tier::Degraded);
-        assert_eq!(
-            tiers.refuses_new(),
-            None,
-            "one that comes and hears of trips is worth more"
-        );
-        probe_at(&tiers, 18, Outcome::Unavailable);
-        assert_eq!(tiers.views()[0].tier, Tier::Broken);
-        let (dependency, wait) = tiers.refuses_new().unwrap();
-        assert_eq!(dependency, Dependency::Redis);
-        assert!(wait >= Duration::from_secs(30), "{wait:?}");
-        probe_at(&tiers, 60, Outcome::Answered);
-        assert_eq!(
-            (tiers.views()[0].tier, tiers.refuses_new()),
-            (Tier::Healthy, None)
-        );
+        for which in [Dependency::Redis, Dependency::Etcd] {
+            let tiers = Tiers::default();
+            assert_eq!(tiers.refuses_new(), None, "nothing is depended on");
+            tiers.begin(which, Limits::PROBED);
+            probe_at(&tiers, which, 1, Outcome::Unavailable);
+            probe_at(&tiers, which, 2, Outcome::Unavailable);
+            assert_eq!(tiers.views()[0].tier, Tier::Degraded);
+            assert_eq!(
+                tiers.refuses_new(),
+                None,
+                "one that comes and hears of trips is worth more"
+            );
+            probe_at(&tiers, which, 18, Outcome::Unavailable);
+            assert_eq!(tiers.views()[0].tier, Tier::Broken);
+            let (dependency, wait) = tiers.refuses_new().unwrap();
+            assert_eq!(dependency, which);
+            assert!(wait >= Duration::from_secs(30), "{wait:?}");
+            probe_at(&tiers, which, 60, Outcome::Answered);
+            assert_eq!(
+                (tiers.views()[0].tier, tiers.refuses_new()),
+                (Tier::Healthy, None)
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The queue towards one peer. Bounded: a reader that does not drain is cut off, never buffered for ever.
 
-use crate::proto::v1::{AgentMessage, Goodbye, agent_message::Message};
+use crate::{
+    proto::v1::{AgentMessage, Goodbye, agent_message::Message},
+    session::stream::refuse,
+};
 use prost::Message as _;
 use std::{
     collections::VecDeque,
@@ -114,7 +117,7 @@ impl State {
         }
         let goodbye = Goodbye {
             reason: reason.to_owned(),
-            retry_after_ms: 0,
+            retry_after_ms: status.as_ref().map_or(0, refuse::retry_after),
         };
         self.waiting.push_back(Message::Goodbye(goodbye).into());
         self.end = End::Ending(status);

@@ -18,6 +18,7 @@ use crate::{
     telemetry::Counter,
 };
 use cleanup::Cleanup;
+pub(super) use refuse::stopping;
 use std::time::Duration;
 use talk::Talk;
 use tokio::time::timeout;
@@ -171,10 +172,6 @@ async fn welcome(sessions: &Sessions, handle: &Handle, protocol: u32) -> Result<
         ping_every_ms: millis(sessions.0.ping_every),
         pong_within_ms: millis(sessions.0.pong_within),
     })
-}
-
-pub(super) fn stopping(stopped: Stopped) -> Status {
-    Status::unavailable(stopped.to_string())
 }
 
 /// A stream that broke is nobody's mistake; one that could not be decoded, or was too large, is the peer's: then `true`.

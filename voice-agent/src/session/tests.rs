@@ -25,6 +25,7 @@ use voice_room::{
     Incarnation, Input, Isolation, Rejected, RoomId, SourceId, State, Version,
     command::Accepted,
     input::{ClientFact, Request},
+    sync::Known,
 };
 
 /// Nothing that is expected takes longer, even on a busy machine.
@@ -46,6 +47,7 @@ struct Agent {
     serving: JoinHandle<Result<(), SessionError>>,
     driver: JoinHandle<()>,
     told: mpsc::UnboundedReceiver<Told>,
+    known: mpsc::UnboundedReceiver<(PeerId, Vec<Known>)>,
 }
 
 impl Drop for Agent {
@@ -101,7 +103,16 @@ fn isolated() -> Isolation {
 }
 
 /// Plays the driver: accepts everything but what names the room `isolated`.
-async fn drive(mut queue: mpsc::Receiver<Message>, told: mpsc::UnboundedSender<Told>) {
+async fn drive(queue: mpsc::Receiver<Message>, told: mpsc::UnboundedSender<Told>) {
+    drive_and_know(queue, told, mpsc::unbounded_channel().0).await;
+}
+
+/// The same, and tells what peers know of their rooms apart: it comes beside whatever they do.
+async fn drive_and_know(
+    mut queue: mpsc::Receiver<Message>,
+    told: mpsc::UnboundedSender<Told>,
+    known: mpsc::UnboundedSender<(PeerId, Vec<Known>)>,
+) {
     let answer = |room: &RoomId| match room.as_str() {
         "isolated" => Err(Rejected::Isolated {
             reason: "stuck".into(),
@@ -116,6 +127,7 @@ async fn drive(mut queue: mpsc::Receiver<Message>, told: mpsc::UnboundedSender<T
     };
     while let Some(message) = queue.recv().await {
         match message {
+            Message::Fact(Input::Known { peer, rooms }) => drop(known.send((peer, rooms))),
             Message::Fact(input) => drop(told.send(Told::Fact(input))),
             Message::Request(request, reply) => {
                 drop(reply.send(answer(&request.room)));
@@ -156,14 +168,16 @@ impl Agent {
         let addr = listener.local_addr().unwrap();
         let (handle, queue) = Handle::new(64);
         let (tx, told) = mpsc::unbounded_channel();
+        let (knows, known) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         Agent {
             addr,
-            driver: tokio::spawn(drive(queue, tx)),
+            driver: tokio::spawn(drive_and_know(queue, tx, knows)),
             serving: tokio::spawn(sessions.clone().serve(handle, listener, stop.clone())),
             sessions,
             stop,
             told,
+            known,
         }
     }
 
@@ -203,6 +217,10 @@ impl Agent {
 
     async fn told(&mut self) -> Told {
         timeout(PATIENCE, self.told.recv()).await.unwrap().unwrap()
+    }
+
+    async fn known(&mut self) -> (PeerId, Vec<Known>) {
+        timeout(PATIENCE, self.known.recv()).await.unwrap().unwrap()
     }
 
     fn view(&self, id: &str) -> Option<PeerView> {

@@ -1,6 +1,6 @@
 //! Streams that are not let in: what their peer is told, and what that means for the rooms of a media server.
 
-use super::{millis, stopping};
+use super::millis;
 use crate::{
     driver::{Handle, handle::Stopped},
     session::{
@@ -17,6 +17,8 @@ use voice_room::Input;
 
 /// In the metadata of a refusal: when to come again, in milliseconds.
 pub(in crate::session) const RETRY_AFTER: &str = "retry-after-ms";
+/// About how long a restart takes.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// A place for a new stream, or its refusal.
 pub(super) async fn place(sessions: &Sessions, handle: &Handle, info: &PeerInfo) -> Result<Place, Status> {
@@ -68,6 +70,17 @@ fn not_now(sessions: &Sessions, info: &PeerInfo) -> Result<(), Status> {
 async fn too_many_at_once(handle: &Handle, role: Role, wait: Duration) -> Status {
     let why = "more streams begin than session.admit_per_second; come again";
     ours(handle, role, come_again(why, wait)).await
+}
+
+/// The agent ends. Peers that are told the same come again at different times.
+pub(in crate::session) fn stopping(stopped: Stopped) -> Status {
+    come_again(&format!("{stopped}; come again"), jittered(RESTART))
+}
+
+/// When a status says to come again, in milliseconds; 0: it does not say.
+pub(in crate::session) fn retry_after(status: &Status) -> u64 {
+    let said = status.metadata().get(RETRY_AFTER).and_then(|ms| ms.to_str().ok());
+    said.and_then(|ms| ms.parse().ok()).unwrap_or_default()
 }
 
 fn come_again(why: &str, wait: Duration) -> Status {

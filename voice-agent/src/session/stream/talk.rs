@@ -129,6 +129,10 @@ impl<'s> Talk<'s> {
     where
         S: Stream<Item = Result<PeerMessage, Status>> + Unpin,
     {
+        if self.of_version_2().is_err() {
+            // It has no way to say what it holds of the rooms that it named in the metadata.
+            self.knows_nothing_of(self.info.rooms.clone()).await?;
+        }
         loop {
             consume_budget().await;
             let held = self.is_full() && self.moved.elapsed() < MAX_HOLD;

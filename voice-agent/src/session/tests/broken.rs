@@ -159,6 +159,44 @@ async fn the_members_and_rooms_of_a_stream_are_told_whatever_ended_it() {
     eventually("nothing is left", || node.is_empty()).await;
 }
 
+/// A peer that says nothing any more: half-open, as far as the agent can tell.
+#[tokio::test(start_paused = true)]
+async fn the_members_and_rooms_of_a_stream_that_fell_silent_are_told_when_two_pings_were_missed() {
+    let mut node = Node::new();
+    let line = node.line("media", "sfu", "r", "c").await;
+    let begin = tokio::time::Instant::now();
+    let mut lost = false;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        match node.told.recv().await.unwrap() {
+            Told::Fact(Input::SourceLost(_)) => lost = true,
+            Told::Fact(Input::StreamBroke(broken)) => told.push(broken),
+            _ => {}
+        }
+    }
+    assert_eq!(begin.elapsed().as_secs(), 75, "30 s, twice, and 15 s");
+    assert!(lost, "its media server is lost as a source");
+    assert!(told.iter().any(|broken| broken.members == [member("r", "c")]));
+    assert!(told.iter().any(|broken| broken.rooms == [room("r")]));
+    assert!(told[0].why.contains("two pings"), "{}", told[0].why);
+    drop(line);
+    eventually("nothing is left", || node.is_empty()).await;
+}
+
+/// It does not read: what waits for it grows until it is cut off.
+#[tokio::test]
+async fn the_members_of_a_stream_that_is_not_read_are_told_when_it_is_cut_off() {
+    let mut node = Node::new();
+    let _line = node.line("gateway", "gw", "r", "c").await;
+    let mut told = update("r", State::Liveing);
+    told.reason = "x".repeat(256);
+    for _ in 0..(crate::session::outgoing::MAX_BYTES / 256) {
+        node.sessions.update(&told);
+    }
+    assert_eq!(node.broken().await.members, [member("r", "c")]);
+    eventually("nothing is left", || node.is_empty()).await;
+}
+
 #[tokio::test]
 async fn a_replaced_stream_leaves_its_members_before_the_new_one_is_heard_and_degrades_no_room() {
     let mut node = Node::new();

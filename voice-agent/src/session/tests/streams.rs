@@ -162,8 +162,22 @@ async fn a_shutdown_says_goodbye_to_everybody_and_ends_every_task() {
     let mut agent = Agent::start().await;
     let mut peer = agent.peer(Role::Gateway, "gw").await;
     agent.stop.cancel();
-    let (goodbye, status) = end_of(&mut peer).await;
-    assert_eq!(goodbye.unwrap(), "the agent is shutting down");
+    let FromAgent::Goodbye(goodbye) = next(&mut peer).await else {
+        panic!("not a goodbye");
+    };
+    assert!(
+        goodbye
+            .reason
+            .starts_with("the agent is shutting down; come again"),
+        "{}",
+        goodbye.reason
+    );
+    assert!(
+        (1000..=1250).contains(&goodbye.retry_after_ms),
+        "{}",
+        goodbye.retry_after_ms
+    );
+    let (_, status) = end_of(&mut peer).await;
     assert_eq!(status, Some(Code::Unavailable));
     drop(peer);
     let served = timeout(PATIENCE, &mut agent.serving).await.unwrap().unwrap();

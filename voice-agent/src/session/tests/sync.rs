@@ -5,7 +5,7 @@ use super::*;
 use crate::telemetry::Counter;
 use voice_room::{
     EventType,
-    sync::{Attempt, Known, Proposal, Rollback},
+    sync::{Attempt, Proposal, Rollback},
 };
 
 const EPOCH: Epoch = Epoch { era: 1, revision: 7 };
@@ -186,11 +186,6 @@ async fn votes_that_nobody_asked_for_change_nothing_and_are_counted_or_refused()
     );
     // The others' sync goes on.
     says(&good, vote("r", 5, "")).await;
-    let known = agent.told().await;
-    assert!(
-        matches!(known, Told::Fact(Input::Known { .. })),
-        "of the marking room: {known:?}"
-    );
     assert!(matches!(agent.told().await, Told::Fact(Input::Vote { peer, .. }) if peer.as_str() == "good"));
 }
 
@@ -261,9 +256,7 @@ async fn a_peer_that_comes_back_says_what_it_knows_and_is_told_alone() {
         "malformed"
     );
     says(&peer, rooms(&["a", "b"])).await;
-    let Told::Fact(Input::Known { peer: who, rooms }) = agent.told().await else {
-        panic!("not known rooms");
-    };
+    let (who, rooms) = agent.known().await;
     let first = Known {
         room: room("a"),
         epoch: Epoch { era: 1, revision: 6 },
@@ -292,9 +285,7 @@ async fn of_a_room_that_a_peer_begins_to_serve_it_knows_nothing_and_is_told_once
         .await;
     }
     assert!(matches!(agent.told().await, Told::Fact(Input::Heartbeat(_))));
-    let Told::Fact(Input::Known { rooms, .. }) = agent.told().await else {
-        panic!("not known rooms");
-    };
+    let (_, rooms) = agent.known().await;
     let named: Vec<(&str, Version)> = rooms.iter().map(|k| (k.room.as_str(), k.version)).collect();
     assert_eq!(named, [("a", Version(0)), ("b", Version(0))]);
     assert!(matches!(agent.told().await, Told::Fact(Input::Heartbeat(_))));
@@ -304,5 +295,26 @@ async fn of_a_room_that_a_peer_begins_to_serve_it_knows_nothing_and_is_told_once
     )
     .await;
     assert!(matches!(agent.told().await, Told::Client(_)));
-    assert!(matches!(agent.told().await, Told::Fact(Input::Known { rooms, .. }) if rooms.len() == 1));
+    assert_eq!(agent.known().await.1, [Known::nothing(room("c"))]);
+}
+
+#[tokio::test]
+async fn a_peer_of_version_1_is_told_the_state_of_a_room_when_it_begins_to_serve_it_and_when_it_comes_back() {
+    let mut agent = Agent::start().await;
+    let mut old = gateway(&agent, "old", 1).await;
+    // It named one in the metadata.
+    let (peer, rooms) = agent.known().await;
+    assert_eq!(
+        (peer.as_str(), &rooms[..]),
+        ("old", &[Known::nothing(room("r"))][..])
+    );
+    agent.sessions.tell(&peer, &update("r", State::Liveing));
+    assert!(matches!(next(&mut old).await, FromAgent::RoomUpdate(told) if told.room == "r"));
+    ask(
+        &mut old,
+        FromPeer::ClientEvent(client_event("c", "x", v1::ClientEventKind::Join)),
+    )
+    .await;
+    assert!(matches!(agent.told().await, Told::Client(_)));
+    assert_eq!(agent.known().await.1, [Known::nothing(room("c"))]);
 }

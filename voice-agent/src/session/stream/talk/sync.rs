@@ -11,7 +11,7 @@ use crate::{
     telemetry::Counter,
 };
 use tonic::Status;
-use voice_room::{Epoch, Incarnation, Input, RoomId, Version, sync::Known};
+use voice_room::{Input, RoomId, sync::Known};
 
 impl Talk<'_> {
     pub(super) async fn vote(&mut self, ack: PrepareAck) -> Result<(), Status> {
@@ -75,25 +75,17 @@ impl Talk<'_> {
         tell(self.handle, Input::Known { peer, rooms }).await
     }
 
-    /// It serves these rooms from now on, and did not say what it knows of them: it is told what they are. One that takes no
-    /// part in syncs hears of their next change.
+    /// It serves these rooms from now on, and did not say what it knows of them: it is told what they are.
     pub(super) async fn knows_nothing_of(&mut self, rooms: Vec<RoomId>) -> Result<(), Status> {
-        if rooms.is_empty() || self.of_version_2().is_err() {
+        if rooms.is_empty() {
             return Ok(());
         }
-        let nothing = |room| Known {
-            room,
-            epoch: Epoch::default(),
-            incarnation: Incarnation::default(),
-            version: Version::default(),
-            prepared: false,
-        };
         let peer = self.info.id.clone();
-        let rooms = rooms.into_iter().map(nothing).collect();
+        let rooms = rooms.into_iter().map(Known::nothing).collect();
         tell(self.handle, Input::Known { peer, rooms }).await
     }
 
-    fn of_version_2(&self) -> Result<(), Refusal> {
+    pub(super) fn of_version_2(&self) -> Result<(), Refusal> {
         match self.protocol {
             2.. => Ok(()),
             version => Err(Refusal::malformed(format!(
