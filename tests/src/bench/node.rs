@@ -9,7 +9,7 @@ mod storm;
 use super::{Figure, Goal, progress::step};
 use crate::{
     agent::{Agent, Settings, settings::Times},
-    clock,
+    clock, files,
     netns::{Netns, Pair},
 };
 use anyhow::{Context, ensure};
@@ -35,7 +35,7 @@ const TIMES: Times = Times {
 
 /// Every figure, in one run.
 pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
-    process::allow_files(u64::from(ROOMS) + 2000)?;
+    files::allow_files(u64::from(ROOMS) + 2000)?;
     let pair = Pair::new()?;
     let agent = step("agent", || start_agent(&pair.node))?;
     let crowd = step("100 gateways", || Crowd::start(&pair.node, GATEWAYS, DYING))?;

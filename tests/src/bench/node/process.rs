@@ -1,10 +1,7 @@
 //! What a process uses, as /proc has it.
 
 use anyhow::Context;
-use nix::{
-    sys::resource::{Resource, getrlimit, setrlimit},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use std::{
     fs,
     time::{Duration, Instant},
@@ -48,15 +45,6 @@ fn rss_mib(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u32 = line.split_whitespace().next()?.parse().ok()?;
     Some(f64::from(kib) / 1024.0)
-}
-
-/// Lets this process open so many files: a socket for each room.
-pub(in crate::bench) fn allow_files(files: u64) -> anyhow::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // The hard limit is raised only where it must be: that takes CAP_SYS_RESOURCE.
-    setrlimit(Resource::RLIMIT_NOFILE, soft.max(files), hard.max(files)).with_context(|| {
-        format!("raise the limit of open files from {soft} (hard {hard}) to {files}; allow more: ulimit -Hn")
-    })
 }
 
 #[cfg(test)]

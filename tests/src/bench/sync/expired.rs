@@ -23,7 +23,7 @@ use voice_agent::proto::v1::{
     Hello, Keepalive, KeepaliveKind, PeerMessage, StateExpired, agent_message::Message as FromAgent,
     peer_message::Message as ToAgent, session_client::SessionClient,
 };
-use voice_room::Mono;
+use voice_room::{Mono, RoomId};
 
 pub(super) const GATEWAYS: usize = 2000;
 /// So many times; the figure is the median of their P99s.
@@ -39,10 +39,10 @@ pub(super) fn figures(ns: &Netns, agent: &Agent) -> anyhow::Result<Vec<Figure>> 
 
 fn of_agent(ns: &Netns, agent: &Agent) -> anyhow::Result<f64> {
     let crowd = Crowd::start(ns, AGENT_URL)?;
-    let rooms: Vec<String> = (0..ROUNDS).map(|n| format!("told-{n}")).collect();
+    let rooms: Result<Vec<RoomId>, _> = (0..ROUNDS).map(|n| RoomId::new(&format!("told-{n}"))).collect();
+    let rooms = rooms?;
     inside(ns, async || {
-        Asker::start(AGENT_URL, "tells", &rooms).await?;
-        Ok(Vec::new())
+        Asker::start(AGENT_URL, "tells", &rooms).await.map(drop)
     })?;
     let mut rounds = Vec::new();
     for room in &rooms {

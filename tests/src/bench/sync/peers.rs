@@ -1,93 +1,178 @@
-//! The peers of the bench: participants that agree to everything at once, and askers that change their own rooms to and fro.
+//! The peers of the bench, on the client library as any other: media servers that ask for changes of their own rooms, and
+//! participants that must agree to each and keep what they are told.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use futures::{StreamExt, TryStreamExt};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Streaming;
-use voice_agent::proto::v1::{
-    AgentMessage, CommitAck, EventResult, EventType, Hello, Keepalive, KeepaliveKind, KnownRoom, KnownRooms,
-    PeerMessage, PrepareAck, RoomEvent, agent_message::Message as FromAgent, event_result::Result as Outcome,
-    peer_message::Message as ToAgent, session_client::SessionClient,
+use voice_agent::{
+    proto::v1::{ClientEvent, ClientEventKind, EventType, MediaHeartbeat, RoomEvent, RoomState, ServedRoom},
+    session::Role,
 };
+use voice_client::{Event, Handle, Peer};
+use voice_room::{RoomId, State, Version, command::RoomUpdate};
 
-const QUEUE: usize = 4096;
+/// Requests of one peer that wait for their answers while it is set up.
+const AT_ONCE: usize = 64;
+/// Nothing that is expected takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<EventResult>>>>;
+/// A change as its asker has it: when it was due, what was answered and when.
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    pub(super) room: RoomId,
+    pub(super) version: Version,
+    state: State,
+    due: Instant,
+    answered: Instant,
+}
 
-/// Agrees to every PREPARE and takes note of every COMMIT. Gone when dropped.
+/// Agrees to every PREPARE. Gone when dropped.
 pub(super) struct Participant {
+    id: String,
+    told: Arc<Mutex<Told>>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// Changes rooms of its own: live, closing, live… Gone when dropped.
+/// What a participant was told of each room, in order; and what should not have come.
+#[derive(Default)]
+struct Told {
+    rooms: HashMap<RoomId, Vec<(Version, State, Instant)>>,
+    problems: Vec<String>,
+}
+
+/// A media server that changes its rooms to and fro: live, closing, live… Gone when dropped.
 pub(super) struct Asker {
-    to: mpsc::Sender<ToAgent>,
-    waiting: Waiting,
-    rooms: Arc<Vec<Mutex<Room>>>,
+    handle: Handle,
+    rooms: Vec<RoomId>,
+    live: Vec<bool>,
     _task: AbortOnDropHandle<()>,
-}
-
-struct Room {
-    name: String,
-    live: bool,
-    asked: u64,
 }
 
 impl Participant {
-    /// Connects and says that it serves all of `rooms`.
+    /// Connects, and lets a client into each of `rooms`: from then on it serves them.
     pub(super) async fn start(
         url: &str,
-        role: &str,
+        role: Role,
         id: &str,
-        rooms: &[String],
+        rooms: &[RoomId],
     ) -> anyhow::Result<Participant> {
-        let (to, answers) = connect(url, role, id).await?;
-        let known = |room: &String| KnownRoom {
-            room: room.clone(),
-            ..KnownRoom::default()
-        };
-        let rooms = rooms.iter().map(known).collect();
-        to.send(ToAgent::KnownRooms(KnownRooms { rooms })).await?;
-        let task = tokio::spawn(hear(answers, to, Waiting::default()));
-        Ok(Participant {
+        let mut peer = Peer::builder(role, id).endpoint(url).start()?;
+        let handle = peer.handle();
+        let told = Arc::new(Mutex::new(Told::default()));
+        let inside = told.clone();
+        let task = tokio::spawn(async move {
+            while let Some(event) = peer.next().await {
+                lock(&inside).hear(event);
+            }
+        });
+        let participant = Participant {
+            id: id.to_owned(),
+            told,
             _task: AbortOnDropHandle::new(task),
-        })
+        };
+        let join = |room: &RoomId| {
+            let (handle, join) = (handle.clone(), join(room, id));
+            async move { handle.client_event(join).await.map(drop) }
+        };
+        let joins = futures::stream::iter(rooms.iter().map(join));
+        joins.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        participant.wait(|told| told.rooms.len() == rooms.len()).await?;
+        Ok(participant)
+    }
+
+    /// Until what it was told is enough.
+    async fn wait(&self, enough: impl Fn(&Told) -> bool) -> anyhow::Result<()> {
+        let waiting = async {
+            while !enough(&lock(&self.told)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let came = tokio::time::timeout(PATIENCE, waiting).await;
+        came.with_context(|| format!("{} was not told all; {:?}", self.id, lock(&self.told).problems))
+    }
+
+    /// Waits until it knows of all these changes, and checks that it was told each once, in order, as it was answered. When
+    /// each came.
+    pub(super) async fn check(&self, changes: &[Done]) -> anyhow::Result<Vec<Instant>> {
+        let has = |told: &Told, d: &Done| told.at(d).is_some();
+        self.wait(|told| changes.iter().all(|d| has(told, d))).await?;
+        let told = lock(&self.told);
+        ensure!(told.problems.is_empty(), "{}: {:?}", self.id, told.problems);
+        for (room, all) in &told.rooms {
+            let each = all.windows(2).all(|two| two[0].0.next() == two[1].0);
+            ensure!(
+                each,
+                "{} was not told each version of {room} once: {all:?}",
+                self.id
+            );
+        }
+        changes
+            .iter()
+            .map(|done| match told.at(done) {
+                Some((state, at)) if state == done.state => Ok(at),
+                other => bail!("{}: {done:?} was told as {other:?}", self.id),
+            })
+            .collect()
+    }
+}
+
+impl Told {
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Changed(RoomUpdate {
+                room, version, state, ..
+            }) => {
+                let all = self.rooms.entry(room).or_default();
+                all.push((version, state, Instant::now()));
+            }
+            Event::Connected(_) | Event::Health { .. } => {}
+            other => self.problems.push(format!("{other:?}")),
+        }
+    }
+
+    fn at(&self, done: &Done) -> Option<(State, Instant)> {
+        let all = self.rooms.get(&done.room)?;
+        let at = all
+            .binary_search_by_key(&done.version, |(version, ..)| *version)
+            .ok()?;
+        all.get(at).map(|(_, state, at)| (*state, *at))
     }
 }
 
 impl Asker {
-    /// Connects as a media server, so that it needs no tokens, and brings its rooms to LIVEING.
-    pub(super) async fn start(url: &str, id: &str, rooms: &[String]) -> anyhow::Result<Asker> {
-        let (to, answers) = connect(url, "media", id).await?;
-        let waiting = Waiting::default();
-        let task = tokio::spawn(hear(answers, to.clone(), waiting.clone()));
-        let room = |name: &String| {
-            Mutex::new(Room {
-                name: name.clone(),
-                live: true,
-                asked: 0,
-            })
+    /// Connects, and brings its rooms to LIVEING. It lists them as a media server does.
+    pub(super) async fn start(url: &str, id: &str, rooms: &[RoomId]) -> anyhow::Result<Asker> {
+        let served: Vec<ServedRoom> = rooms.iter().map(served).collect();
+        let listing = move || MediaHeartbeat {
+            rooms: served.clone(),
+            capacity: None,
         };
+        let mut peer = Peer::builder(Role::Media, id)
+            .endpoint(url)
+            .heartbeat(listing)
+            .start()?;
+        let handle = peer.handle();
+        let task = tokio::spawn(async move { while peer.next().await.is_some() {} });
         let asker = Asker {
-            to,
-            waiting,
-            rooms: Arc::new(rooms.iter().map(room).collect()),
+            handle: handle.clone(),
+            rooms: rooms.to_vec(),
+            live: vec![true; rooms.len()],
             _task: AbortOnDropHandle::new(task),
         };
-        for (n, name) in (0..).zip(rooms) {
-            for (event, id) in [(EventType::Create, 2 * n), (EventType::StartLive, 2 * n + 1)] {
-                let id = (1 << 40) + id;
-                ask(&asker.to, &asker.waiting, id, name.clone(), event).await?;
+        let live = || rooms.iter().all(|room| is_live(&handle, room));
+        let waiting = async {
+            while !live() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-        }
+        };
+        let came = tokio::time::timeout(PATIENCE, waiting).await;
+        came.with_context(|| format!("the rooms of {id} are not live"))?;
         Ok(asker)
     }
 
@@ -95,124 +180,80 @@ impl Asker {
         self.rooms.len()
     }
 
-    /// Changes the next of its rooms. Milliseconds until the answer.
-    pub(super) fn change(&self, n: usize) -> impl Future<Output = anyhow::Result<f64>> + Send + 'static {
-        let (to, waiting, rooms) = (self.to.clone(), self.waiting.clone(), self.rooms.clone());
-        let begin = Instant::now();
-        async move {
-            let at = n % rooms.len();
-            let (name, event, id) = {
-                let mut room = rooms[at].lock().unwrap_or_else(PoisonError::into_inner);
-                let event = match room.live {
-                    true => EventType::HostDisconnect,
-                    false => EventType::HostReturn,
-                };
-                room.live = !room.live;
-                room.asked += 1;
-                (room.name.clone(), event, (at as u64) << 20 | room.asked)
-            };
-            ask(&to, &waiting, id, name, event).await?;
-            Ok(begin.elapsed().as_secs_f64() * 1000.0)
-        }
-    }
-}
-
-async fn ask(
-    to: &mpsc::Sender<ToAgent>,
-    waiting: &Waiting,
-    request_id: u64,
-    room: String,
-    event: EventType,
-) -> anyhow::Result<()> {
-    let (tell, told) = oneshot::channel();
-    lock(waiting).insert(request_id, tell);
-    let asked = RoomEvent {
-        request_id,
-        room,
-        event: event.into(),
-        host: matches!(event, EventType::StartLive | EventType::HostReturn).then(|| "host".into()),
-        ..RoomEvent::default()
-    };
-    to.send(ToAgent::RoomEvent(asked)).await?;
-    match told.await.context("the stream ended")?.result {
-        Some(Outcome::Accepted(_)) => Ok(()),
-        other => bail!("{event:?} was not accepted: {other:?}"),
-    }
-}
-
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<EventResult>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A welcomed stream of protocol version 2.
-async fn connect(
-    url: &str,
-    role: &str,
-    id: &str,
-) -> anyhow::Result<(mpsc::Sender<ToAgent>, Streaming<AgentMessage>)> {
-    let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
-    let mut client = SessionClient::new(endpoint.connect().await?);
-    let (to, mut messages) = mpsc::channel(QUEUE);
-    let (wrapped, outgoing) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        while let Some(message) = messages.recv().await {
-            let message = PeerMessage {
-                message: Some(message),
-            };
-            if wrapped.send(message).await.is_err() {
-                break;
-            }
-        }
-    });
-    to.send(ToAgent::Hello(Hello {
-        protocol_version: 2,
-        software: "bench".into(),
-        software_version: env!("CARGO_PKG_VERSION").into(),
-    }))
-    .await?;
-    let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
-    request.metadata_mut().insert("peer-role", role.parse()?);
-    request.metadata_mut().insert("peer-id", id.parse()?);
-    let mut answers = client.stream(request).await?.into_inner();
-    match answers.message().await?.and_then(|m| m.message) {
-        Some(FromAgent::Welcome(_)) => Ok((to, answers)),
-        other => bail!("{id} was not welcomed: {other:?}"),
-    }
-}
-
-async fn hear(mut answers: Streaming<AgentMessage>, to: mpsc::Sender<ToAgent>, waiting: Waiting) {
-    while let Ok(Some(answer)) = answers.message().await {
-        let said = match answer.message {
-            Some(FromAgent::Prepare(p)) => ToAgent::PrepareAck(PrepareAck {
-                room: p.room,
-                epoch: p.epoch,
-                attempt: p.attempt,
-                refused: String::new(),
-            }),
-            Some(FromAgent::Commit(commit)) => {
-                let update = commit.update.unwrap_or_default();
-                ToAgent::CommitAck(CommitAck {
-                    room: update.room,
-                    epoch: update.epoch,
-                    version: update.version,
-                })
-            }
-            Some(FromAgent::Keepalive(k)) if k.kind == KeepaliveKind::Ping as i32 => {
-                ToAgent::Keepalive(Keepalive {
-                    kind: KeepaliveKind::Pong as i32,
-                    nonce: k.nonce,
-                })
-            }
-            Some(FromAgent::EventResult(result)) => {
-                if let Some(tell) = lock(&waiting).remove(&result.request_id) {
-                    drop(tell.send(result));
-                }
-                continue;
-            }
-            _ => continue,
+    /// Changes the next of its rooms, which was due then.
+    pub(super) fn change(
+        &mut self,
+        n: usize,
+        due: Instant,
+    ) -> impl Future<Output = anyhow::Result<Done>> + Send + use<> {
+        let at = n % self.rooms.len();
+        let event = if self.live[at] {
+            EventType::HostDisconnect
+        } else {
+            EventType::HostReturn
         };
-        if to.send(said).await.is_err() {
-            return;
+        self.live[at] = !self.live[at];
+        let (handle, room) = (self.handle.clone(), self.rooms[at].clone());
+        async move {
+            let accepted = handle.room_event(ask(&room, event)).await?;
+            let answered = Instant::now();
+            let state = match accepted.state() {
+                RoomState::Liveing => State::Liveing,
+                RoomState::GraceClosing => State::GraceClosing,
+                other => bail!("{event:?} of {room} led to {other:?}"),
+            };
+            let version = Version(accepted.version);
+            Ok(Done {
+                room,
+                version,
+                state,
+                due,
+                answered,
+            })
         }
     }
+}
+
+impl Done {
+    /// Milliseconds from when it was due until its asker and all others had it.
+    pub(super) fn took(&self, told: impl Iterator<Item = Instant>) -> f64 {
+        let last = told.fold(self.answered, Instant::max);
+        last.saturating_duration_since(self.due).as_secs_f64() * 1000.0
+    }
+}
+
+fn is_live(handle: &Handle, room: &RoomId) -> bool {
+    let known = handle.committed(room);
+    known.is_some_and(|committed| committed.state == State::Liveing)
+}
+
+/// Two participants, so that it is served; no ports, as nothing is cut here.
+fn served(room: &RoomId) -> ServedRoom {
+    ServedRoom {
+        room: room.to_string(),
+        participants: 2,
+        ..ServedRoom::default()
+    }
+}
+
+fn ask(room: &RoomId, event: EventType) -> RoomEvent {
+    RoomEvent {
+        room: room.to_string(),
+        event: event.into(),
+        host: (event == EventType::HostReturn).then(|| "host".into()),
+        ..RoomEvent::default()
+    }
+}
+
+fn join(room: &RoomId, at: &str) -> ClientEvent {
+    ClientEvent {
+        room: room.to_string(),
+        client_id: format!("client-of-{at}"),
+        kind: ClientEventKind::Join.into(),
+        ..ClientEvent::default()
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }

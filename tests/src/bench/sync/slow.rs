@@ -1,39 +1,40 @@
-//! A long line: what goes in at one end comes out at the other a fixed time later, in order, in both directions.
+//! A long line: what goes in at one end comes out at the other a fixed time later, in order, in both directions. On threads of
+//! its own, which the kernel wakes within some 50 us; a timer of tokio is as much as a millisecond late.
 
 use anyhow::Context;
-use std::{net::SocketAddr, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    time::{Instant, sleep_until},
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+    time::{Duration, Instant},
 };
-use tokio_util::task::AbortOnDropHandle;
 
 /// Pieces under way; more wait at the near end, as in a full window.
 const PIECES: usize = 4096;
 
-/// Its near end. Gone when dropped.
+type Piece = (Instant, Vec<u8>);
+
+/// Its near end. Takes no more connections when dropped; those that are there end with their peers.
 pub(super) struct Line {
     address: SocketAddr,
-    _task: AbortOnDropHandle<()>,
 }
 
 impl Line {
     /// To the server at `url` (`http://HOST:PORT`).
-    pub(super) async fn to(url: &str, delay: Duration) -> anyhow::Result<Line> {
+    pub(super) fn to(url: &str, delay: Duration) -> anyhow::Result<Line> {
         let far: SocketAddr = url.trim_start_matches("http://").parse().context("an address")?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(join(near, far, delay));
+        // It ends with the bench: it waits in accept().
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                if let Err(error) = join(&near, far, delay) {
+                    eprintln!("a slow line to {far}: {error}");
+                }
             }
         });
-        Ok(Line {
-            address,
-            _task: AbortOnDropHandle::new(task),
-        })
+        Ok(Line { address })
     }
 
     pub(super) fn url(&self) -> String {
@@ -41,43 +42,35 @@ impl Line {
     }
 }
 
-async fn join(near: TcpStream, far: SocketAddr, delay: Duration) -> std::io::Result<()> {
-    let far = TcpStream::connect(far).await?;
-    near.set_nodelay(true)?;
-    far.set_nodelay(true)?;
-    let (near_out, near_in) = near.into_split();
-    let (far_out, far_in) = far.into_split();
-    tokio::select! {
-        ended = carry(near_out, far_in, delay) => ended,
-        ended = carry(far_out, near_in, delay) => ended,
+fn join(near: &TcpStream, far: SocketAddr, delay: Duration) -> std::io::Result<()> {
+    let far = TcpStream::connect(far)?;
+    for (from, to) in [(near, &far), (&far, near)] {
+        from.set_nodelay(true)?;
+        let (from, to) = (from.try_clone()?, to.try_clone()?);
+        let (put, take) = sync_channel(PIECES);
+        thread::spawn(move || read(from, &put, delay));
+        thread::spawn(move || write(to, &take));
+    }
+    Ok(())
+}
+
+fn read(mut from: TcpStream, put: &SyncSender<Piece>, delay: Duration) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let piece = buffer.get(..read).unwrap_or_default().to_vec();
+        if put.send((Instant::now() + delay, piece)).is_err() {
+            break;
+        }
     }
 }
 
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    delay: Duration,
-) -> std::io::Result<()> {
-    let (put, mut take) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
-    let reads = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = from.read(&mut buffer).await?;
-            let piece = buffer.get(..read).unwrap_or_default().to_vec();
-            if read == 0 || put.send((Instant::now() + delay, piece)).await.is_err() {
-                return Ok(());
-            }
+/// Until the other end closes; then this one does, a delay later.
+fn write(mut to: TcpStream, take: &Receiver<Piece>) {
+    for (due, piece) in take {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if to.write_all(&piece).is_err() {
+            break;
         }
-    };
-    let writes = async {
-        while let Some((due, piece)) = take.recv().await {
-            sleep_until(due).await;
-            to.write_all(&piece).await?;
-        }
-        Ok(())
-    };
-    tokio::select! {
-        ended = reads => ended,
-        ended = writes => ended,
     }
+    let _ = to.shutdown(Shutdown::Both);
 }
