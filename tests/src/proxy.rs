@@ -30,6 +30,8 @@ struct Shared {
     to: SocketAddr,
     way: Way,
     delay: Duration,
+    /// So many bytes more go from the server to its clients; `None`: all.
+    answers: Option<usize>,
     /// Both ends of each connection that goes on.
     open: Vec<(TcpStream, TcpStream)>,
     taken: usize,
@@ -54,6 +56,7 @@ impl Proxy {
             to,
             way: Way::Open,
             delay: Duration::ZERO,
+            answers: None,
             open: Vec::new(),
             taken: 0,
             ended: false,
@@ -77,11 +80,12 @@ impl Proxy {
         self.shared().taken
     }
 
-    /// Ends every connection at once, by a reset or an end of stream. New ones go through.
+    /// Ends every connection at once, by a reset or an end of stream. New ones go through. What was held back is lost.
     pub fn cut(&self) {
         let mut shared = self.shared();
         shared.way = Way::Open;
         shared.close();
+        shared.answers = None;
     }
 
     /// Ends every connection and refuses new ones until [`Proxy::open`].
@@ -96,9 +100,17 @@ impl Proxy {
         self.shared().way = Way::Stalled;
     }
 
+    /// Of what the server says, `bytes` more go through, of all connections together; the rest is held back. What clients say
+    /// goes through.
+    pub fn hold_answers_after(&self, bytes: usize) {
+        self.shared().answers = Some(bytes);
+    }
+
     /// Everything goes through again, also what was held back.
     pub fn open(&self) {
-        self.shared().way = Way::Open;
+        let mut shared = self.shared();
+        shared.way = Way::Open;
+        shared.answers = None;
     }
 
     /// Each piece of what goes through waits so long, in both directions.
@@ -186,13 +198,20 @@ fn join(client: TcpStream, shared: &Arc<Mutex<Shared>>) {
     };
     lock(shared).open.push(kept);
     let theirs = shared.clone();
-    thread::spawn(move || pump(client, server, &theirs));
+    thread::spawn(move || pump(client, server, Side::Client, &theirs));
     let theirs = shared.clone();
-    thread::spawn(move || pump(copies.1, copies.0, &theirs));
+    thread::spawn(move || pump(copies.1, copies.0, Side::Server, &theirs));
+}
+
+/// Who says what is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
 /// Copies one direction until an end closes.
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Mutex<Shared>) {
+fn pump(mut from: TcpStream, mut to: TcpStream, side: Side, shared: &Mutex<Shared>) {
     let mut buffer = vec![0; BUFFER];
     while ready(shared).is_some() {
         match from.read(&mut buffer) {
@@ -201,7 +220,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Mutex<Shared>) {
                 // Asked again: it may have been told otherwise while this waited for bytes.
                 let Some(delay) = ready(shared) else { break };
                 thread::sleep(delay);
-                if ready(shared).is_none() || to.write_all(buffer.get(..read).unwrap_or_default()).is_err() {
+                if !carry(&mut to, buffer.get(..read).unwrap_or_default(), side, shared) {
                     break;
                 }
             }
@@ -211,6 +230,36 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Mutex<Shared>) {
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Passes on a piece, as far as it may go. False: the connection has to end.
+fn carry(to: &mut TcpStream, mut piece: &[u8], side: Side, shared: &Mutex<Shared>) -> bool {
+    while !piece.is_empty() {
+        if ready(shared).is_none() {
+            return false;
+        }
+        let mut state = lock(shared);
+        let now = match &mut state.answers {
+            Some(left) if side == Side::Server => {
+                let now = piece.len().min(*left);
+                *left -= now;
+                now
+            }
+            _ => piece.len(),
+        };
+        drop(state);
+        if now == 0 {
+            // After a cut there is no bound any more, and writing fails.
+            thread::sleep(LOOK);
+            continue;
+        }
+        let (goes, rest) = piece.split_at(now);
+        if to.write_all(goes).is_err() {
+            return false;
+        }
+        piece = rest;
+    }
+    true
 }
 
 /// Waits while the proxy is stalled. The delay, or `None` when the connection has to end.
@@ -301,6 +350,30 @@ mod tests {
             "{:?}",
             begin.elapsed()
         );
+    }
+
+    #[test]
+    fn answers_are_held_back_after_so_many_bytes_and_questions_are_not_and_a_cut_loses_them() {
+        let proxy = Proxy::to(echo()).unwrap();
+        let mut stream = connect(&proxy);
+        proxy.hold_answers_after(2);
+        stream.write_all(b"abc").unwrap();
+        assert_eq!(
+            (answer(&mut stream).unwrap(), answer(&mut stream).unwrap()),
+            (b'a', b'b')
+        );
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let silent = answer(&mut stream).unwrap_err().kind();
+        assert!(
+            matches!(silent, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            "{silent}"
+        );
+        proxy.cut();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert!(answer(&mut stream).is_err(), "the c is lost");
+        let mut stream = connect(&proxy);
+        stream.write_all(b"d").unwrap();
+        assert_eq!(answer(&mut stream).unwrap(), b'd');
     }
 
     #[test]
