@@ -84,11 +84,11 @@ fn gateway(ns: &Netns, id: &str, url: &str) -> Member {
 
 impl Stage {
     fn new() -> Stage {
-        Stage::on(Pair::new().unwrap(), settings())
+        Stage::on(Pair::new().unwrap(), &settings())
     }
 
-    fn on(pair: Pair, settings: Settings) -> Stage {
-        let agent = Agent::start(&pair.node, &settings).unwrap();
+    fn on(pair: Pair, settings: &Settings) -> Stage {
+        let agent = Agent::start(&pair.node, settings).unwrap();
         let media = Peer::builder(Role::Media, "sfu")
             .endpoint(url())
             .heartbeat(serves)
@@ -310,7 +310,7 @@ fn with_redis() -> (Stage, Proxy, Commons) {
         .set("store.redis.addresses", &format!("[\"{}\"]", line.address()))
         .set("store.redis.record_ttl", "\"60s\"")
         .set("store.redis.timeout", "\"5s\"");
-    let stage = Stage::on(pair, settings);
+    let stage = Stage::on(pair, &settings);
     commons.wait_stored(ROOM, "LIVEING", SOON).unwrap();
     (stage, line, commons)
 }

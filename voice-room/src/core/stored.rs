@@ -216,9 +216,12 @@ impl Core {
 
     /// What is stored wins. A room that is cut stays so: only the store does not have it.
     pub(super) fn take_over(&mut self, now: Now, id: &RoomId, current: RoomRecord) {
-        let Some(room) = self.rooms.get_mut(id).filter(|r| r.trip.is_none()) else {
+        let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
+        if room.trip.is_some() {
+            return self.follow_expired(now, id, &current);
+        }
         let counted = Counts::of(Some(room));
         let (state, since) = (current.state, current.since);
         let same_life = current.incarnation == room.record.incarnation;
@@ -257,6 +260,24 @@ impl Core {
         if self.rooms.get(id).is_some_and(|room| !room.wants_owner()) {
             self.cede_room(id);
         }
+    }
+
+    /// An owner before has expired the life that is cut here, too: its record is followed by one of ours. Else that owner, which
+    /// may not know that it is none any more, would end the room under an epoch that peers refuse by now.
+    fn follow_expired(&mut self, now: Now, id: &RoomId, current: &RoomRecord) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        let here = (&room.record.state, room.record.incarnation);
+        if current.state != State::Expired || here != (&current.state, current.incarnation) {
+            return;
+        }
+        room.used(current.version, &current.op_id);
+        room.record.version = current.version;
+        room.record.op_id.clone_from(&current.op_id);
+        room.record.owner.clone_from(&current.owner);
+        self.keep(id);
+        self.sign(now, id);
     }
 
     /// Another life takes the place of what was here.

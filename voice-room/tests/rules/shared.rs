@@ -353,6 +353,41 @@ fn a_later_version_of_somebody_else_is_taken_over_and_signed() {
 }
 
 #[test]
+fn a_room_that_an_owner_before_expired_while_it_was_cut_here_is_signed_so_that_the_other_cannot_end_it() {
+    let mut agent = Agent::live();
+    let cut = commits(&agent.block()).remove(0);
+    assert_eq!(
+        (cut.record.state, cut.record.version),
+        (State::Expired, Version(2))
+    );
+    let theirs = RoomRecord {
+        version: Version(2),
+        owner: NodeName::new("n2").unwrap(),
+        op_id: op("theirs"),
+        ..agent.record()
+    };
+    let conflict = Input::Stored {
+        room: room("r"),
+        op_id: cut.record.op_id,
+        result: Ok(Committed::Conflict(Some(theirs))),
+    };
+    let signed = commits(&agent.feed_away(conflict)).remove(0);
+    assert_eq!(
+        (
+            signed.event.event_type,
+            signed.record.state,
+            signed.record.version
+        ),
+        (EventType::Restore, State::Expired, Version(3))
+    );
+    assert_eq!(
+        (signed.record.owner.as_str(), signed.record.epoch),
+        ("n1", epoch(1))
+    );
+    assert!(agent.core.isolation(&room("r"), agent.now).is_some());
+}
+
+#[test]
 fn a_ceded_room_is_cut_here_when_it_is_stuck_but_nothing_of_it_is_stored_and_joins_are_not_refused() {
     let mut agent = Agent::live();
     assert!(kinds(&agent.cede_to_n2()).contains(&"note"));
