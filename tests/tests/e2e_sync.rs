@@ -140,15 +140,16 @@ impl Stage {
         self.signalling = None;
     }
 
-    /// The agent comes back; in the end all hold this state, and nobody is prepared for anything.
-    fn recovers_to(&self, state: State) {
+    /// The agent comes back; in the end all hold this state, the change that was asked for is among the stored events so often,
+    /// and nobody is prepared for anything.
+    fn recovers_to(&self, state: State, times: usize) {
         for gateway in [&self.near, &self.far] {
             gateway.agree_always();
         }
         self.agent.run().unwrap();
         self.all_hold(state);
         let (_, version) = self.near.holds(ROOM).unwrap();
-        assert_eq!(self.times_stored(), usize::from(state == State::GraceClosing));
+        assert_eq!(self.times_stored(), times);
         // Nobody waits for the end of what was prepared: the next stream would tell it.
         self.agent.kill().unwrap();
         for gateway in [&self.near, &self.far] {
@@ -262,7 +263,7 @@ fn a_coordinator_killed_when_prepare_was_sent_leaves_the_state_before_and_nobody
     let mut stage = Stage::new();
     drop(stage.begin());
     stage.both_die();
-    stage.recovers_to(State::Liveing);
+    stage.recovers_to(State::Liveing, 0);
 }
 
 #[test]
@@ -280,7 +281,7 @@ fn a_coordinator_killed_when_all_have_agreed_leaves_the_state_before_and_voids_w
             heard.disconnected.iter().any(|end| end.prepared.len() == 1)
         });
     }
-    stage.recovers_to(State::Liveing);
+    stage.recovers_to(State::Liveing, 0);
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn all_agree(stage: &Stage) {
 }
 
 #[test]
-fn a_coordinator_killed_when_its_compare_and_swap_did_not_arrive_leaves_the_state_before() {
+fn a_coordinator_killed_when_its_compare_and_swap_did_not_arrive_puts_back_what_all_agreed_to() {
     let (mut stage, line, commons) = with_redis();
     drop(stage.begin());
     line.stall();
@@ -335,7 +336,8 @@ fn a_coordinator_killed_when_its_compare_and_swap_did_not_arrive_leaves_the_stat
     // What was under way to the store is lost.
     line.cut();
     assert_eq!(commons.stored_field(ROOM, "state"), "LIVEING");
-    stage.recovers_to(State::Liveing);
+    // Its copy on this host is later than what is stored, as after a failover that lost a write: a RESTORE.
+    stage.recovers_to(State::GraceClosing, 0);
 }
 
 #[test]
@@ -350,7 +352,7 @@ fn a_coordinator_killed_before_the_answer_to_its_compare_and_swap_leaves_what_wa
     }
     stage.both_die();
     line.cut();
-    stage.recovers_to(State::GraceClosing);
+    stage.recovers_to(State::GraceClosing, 1);
 }
 
 #[test]
@@ -369,7 +371,7 @@ fn a_coordinator_killed_when_commit_was_told_to_some_leaves_what_was_stored_and_
     assert_eq!(stage.far.holds(ROOM).unwrap().0, State::Liveing);
     stage.both_die();
     stage.line.cut();
-    stage.recovers_to(State::GraceClosing);
+    stage.recovers_to(State::GraceClosing, 1);
 }
 
 #[test]
@@ -453,7 +455,10 @@ async fn forges() -> (Vec<Refused>, RoomUpdate) {
         version: 999,
         prepared: true,
     };
-    let mut all = vec![ToAgent::ClientEvent(join), vote("not-served", 1, 1)];
+    peer.sender().send(ToAgent::ClientEvent(join)).await.unwrap();
+    // It serves the room once it is told what that is.
+    while !matches!(next(&mut peer).await, FromAgent::Commit(_)) {}
+    let mut all = vec![vote("not-served", 1, 1)];
     all.extend(
         (0..20)
             .flat_map(|r| (0..20).map(move |n| (r, n)))
@@ -467,18 +472,21 @@ async fn forges() -> (Vec<Refused>, RoomUpdate) {
     }
     let mut refused = Vec::new();
     loop {
-        let told = tokio::time::timeout(SOON, peer.next()).await.unwrap();
-        match told.unwrap().unwrap() {
+        match next(&mut peer).await {
             FromAgent::EventResult(result) => {
                 if let Some(Outcome::Rejected(why)) = result.result {
                     refused.push(why);
                 }
             }
-            // The first is what the room is when it began to serve it.
-            FromAgent::Commit(commit) if refused.len() == 2 => return (refused, commit.update.unwrap()),
+            FromAgent::Commit(commit) => return (refused, commit.update.unwrap()),
             _ => {}
         }
     }
+}
+
+async fn next(peer: &mut PeerClient) -> FromAgent {
+    let told = tokio::time::timeout(SOON, peer.next()).await.unwrap();
+    told.unwrap().unwrap()
 }
 
 fn hello_again() -> Hello {
