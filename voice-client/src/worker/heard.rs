@@ -106,7 +106,7 @@ impl Worker {
         let news = self.memory.lock().rooms.commit(now, &update);
         match news {
             Ok(News::Anew) => {
-                self.close(&update.room);
+                self.close_if_void(&update.room);
                 self.over_if_destroyed(&update);
                 self.tell(Event::Changed(update));
                 true
@@ -210,6 +210,19 @@ impl Worker {
     fn over_if_destroyed(&mut self, update: &RoomUpdate) {
         if update.state == State::Destroyed {
             self.served.forget(&update.room);
+        }
+    }
+
+    /// A state was told: what was asked before it is void. A question that came before that state, and is later than it, stays: a
+    /// new owner asks, and answers what we said that we know, in either order.
+    fn close_if_void(&mut self, room: &RoomId) {
+        let Some(open) = self.open.get(room) else {
+            return;
+        };
+        let (now, undecided) = (self.clock.now(), Err("not decided".to_owned()));
+        let refused = self.memory.lock().rooms.prepare(now, &open.proposal, undecided);
+        if !matches!(refused, Ok(()) | Err(NotTaken::Declined(_))) {
+            self.close(room);
         }
     }
 

@@ -130,6 +130,32 @@ async fn an_application_may_refuse_with_its_reason_and_one_that_says_nothing_ref
 }
 
 #[tokio::test]
+async fn a_question_that_is_later_than_a_state_told_after_it_stays_and_one_that_is_not_is_void() {
+    let mut agent = Agent::start().await;
+    let (mut peer, mut call) = deciding(&mut agent).await;
+    // A new owner asks, and then answers what the peer said that it knows.
+    let by_another = |attempt| v1::Prepare {
+        epoch: Some(epoch(8)),
+        ..prepare("r", 6, attempt)
+    };
+    call.say(FromAgent::Prepare(by_another(3)));
+    let asked = question(&mut peer).await;
+    call.say(commit("r", v1::RoomState::Liveing, 5, 8));
+    assert!(matches!(next(&mut peer).await, Event::Changed(_)));
+    assert!(matches!(call.hear().await, FromPeer::CommitAck(_)));
+    asked.agree();
+    let ack = vote(&mut call).await;
+    assert_eq!((ack.attempt, ack.refused.as_str()), (3, ""));
+    call.say(FromAgent::Prepare(by_another(4)));
+    let asked = question(&mut peer).await;
+    call.say(commit("r", v1::RoomState::GraceClosing, 6, 8));
+    assert!(matches!(next(&mut peer).await, Event::Changed(_)));
+    assert!(matches!(call.hear().await, FromPeer::CommitAck(_)));
+    asked.agree();
+    assert!(call.peek().await.is_none(), "nobody waits for its answer");
+}
+
+#[tokio::test]
 async fn a_rollback_voids_what_was_agreed_to_and_a_later_attempt_is_asked_about_anew() {
     let mut agent = Agent::start().await;
     let (mut peer, mut call) = deciding(&mut agent).await;
