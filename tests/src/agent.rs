@@ -142,6 +142,15 @@ impl Agent {
             .with_context(|| format!("run voice-agent {}", args.join(" ")))
     }
 
+    /// A CLI command that goes on, its output to be read.
+    pub fn begin(&self, args: &[&str]) -> anyhow::Result<std::process::Child> {
+        let mut command = self.command(args)?;
+        command
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .with_context(|| format!("run voice-agent {}", args.join(" ")))
+    }
+
     /// The output of a CLI command that succeeds, as text.
     pub fn text(&self, args: &[&str]) -> anyhow::Result<String> {
         let out = self.cli(args)?;

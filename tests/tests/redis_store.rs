@@ -9,7 +9,7 @@ use voice_agent::{
     telemetry::Counter,
 };
 use voice_room::{
-    Change, Epoch, EventType, Isolation, OpId, RoomId, State, Wall,
+    Change, Epoch, EventType, Isolation, NodeName, OpId, RoomId, State, Wall,
     record::{Committed, IsolationChange},
 };
 use voice_tests::{
@@ -490,6 +490,73 @@ async fn a_record_runs_out_without_its_owner_is_kept_by_a_refresh_and_is_put_bac
     back.event.old_state = None;
     ok(&store, &back).await;
     assert_eq!(ops(&store, &lost).await, ["lost-1", "lost-restored"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_word_that_it_serves_a_room_is_found_by_who_looks_keeps_its_own_record_alive_and_changes_nothing()
+ {
+    let (store, server) = start();
+    let (own, foreign) = (change("own"), change("foreign"));
+    let mut foreign = foreign;
+    foreign.record.owner = NodeName::new("another").unwrap();
+    let rooms = [&own, &foreign].map(|c| c.record.room.clone());
+    let gone = RoomId::new("gone").unwrap();
+    ok(&store, &own).await;
+    ok(&store, &foreign).await;
+    let tag = |kind: &str, room: &RoomId| {
+        let partition = voice_agent::store::redis::keys::partition(room);
+        format!("{{v{partition:02}}}:{kind}:{room}")
+    };
+    let soon = |room: &RoomId| server.ask(&["EXPIRE", &tag("room", room), "100"]).unwrap();
+    rooms.iter().for_each(|room| drop(soon(room)));
+    let whole = |room: &RoomId| {
+        ["room", "fence"].map(|kind| match kind {
+            "room" => server.ask(&["HGETALL", &tag(kind, room)]).unwrap(),
+            _ => server.ask(&["GET", &tag(kind, room)]).unwrap(),
+        })
+    };
+    let before = rooms.each_ref().map(whole);
+    assert_eq!(store.served(own.record.room.clone()).await, Ok(None));
+
+    let mut all = rooms.to_vec();
+    all.push(gone.clone());
+    let told = store.tell_served(all.clone(), &own.record.owner).await;
+    assert_eq!(told.as_deref(), Ok(&all[..]));
+
+    for room in all {
+        let since = store.served(room.clone()).await.unwrap();
+        assert!(
+            since.is_some_and(|since| since < Duration::from_secs(60)),
+            "{room}"
+        );
+    }
+    assert_eq!(store.look(gone).await, Ok(None), "it makes no record");
+    assert_eq!(rooms.each_ref().map(whole), before);
+    let left = |room: &RoomId| -> i64 {
+        server
+            .ask(&["TTL", &tag("room", room)])
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    assert!(left(&rooms[0]) > 200, "its own record lives on");
+    assert!(left(&rooms[1]) <= 100, "another's is that one's to refresh");
+
+    // What is under the key and is none of ours stays there, and the others are told of all the same.
+    server.ask(&["DEL", &tag("served", &rooms[0])]).unwrap();
+    server.ask(&["SADD", &tag("served", &rooms[0]), "x"]).unwrap();
+    let counted = Counter::StoreForeign.value();
+    let told = store.tell_served(rooms.to_vec(), &own.record.owner).await;
+    assert_eq!(told.as_deref(), Ok(&rooms[1..]));
+    assert!(Counter::StoreForeign.value() > counted);
+    assert_eq!(
+        server
+            .ask(&["SMEMBERS", &tag("served", &rooms[0])])
+            .unwrap()
+            .trim(),
+        "x"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

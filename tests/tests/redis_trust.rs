@@ -78,6 +78,9 @@ async fn do_everything(store: &Redis) {
     };
     store.refresh(vec![refresh]).await.unwrap();
     assert!(store.look(room.clone()).await.unwrap().is_some());
+    let served = store.tell_served(vec![room.clone()], &created.record.owner).await;
+    assert_eq!(served.unwrap().len(), 1);
+    assert!(store.served(room.clone()).await.unwrap().is_some());
     let mut expired = then(&created, EventType::OwnerLost, State::Expired);
     expired.isolation = IsolationChange::Set(Isolation {
         room: room.clone(),

@@ -8,15 +8,22 @@
 )]
 
 use nix::sys::signal::Signal;
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader},
+    thread,
+    time::Duration,
+};
 use voice_agent::proto::v1::{MediaHeartbeat, ServedRoom, peer_message::Message as ToAgent};
 use voice_tests::{
     agent::{Agent, Settings, settings::Times},
     clock,
     commons::{Commons, LEASE, RECORD_TTL, key},
     etcd::direct::Direct,
+    metrics,
     netns::{NODE_IP, Pair},
     peer::{Connection, Gateway, Identity},
+    proxy::Proxy,
     stage::{ALPHA, BETA, SOON, Stage},
 };
 
@@ -234,15 +241,26 @@ fn after_kill_9_with_10_000_rooms_all_are_claimed_anew_and_agree_with_what_is_st
     let rooms = rooms["rooms"].as_array().unwrap().clone();
     let names: BTreeSet<&str> = rooms.iter().map(|r| r["room"].as_str().unwrap()).collect();
     assert_eq!(names.len(), CROWD);
-    for room in rooms.iter().step_by(100) {
+    let stored = stored_rooms(&commons);
+    assert_eq!(stored.len(), CROWD);
+    for room in &rooms {
         let name = room["room"].as_str().unwrap();
-        let stored = ["state", "version"].map(|field| commons.stored_field(name, field));
-        let here = [
-            room["state"].as_str().unwrap().to_owned(),
-            room["version"].to_string(),
-        ];
-        assert_eq!(stored, here, "{name}");
+        let here = format!("{} {}", room["state"].as_str().unwrap(), room["version"]);
+        assert_eq!(stored.get(name), Some(&here), "{name}");
     }
+}
+
+/// State and version of every stored room.
+fn stored_rooms(commons: &Commons) -> BTreeMap<String, String> {
+    let each = "local all = {} for _, key in ipairs(redis.call('KEYS', '{v*}:room:*')) do if redis.call('TYPE', key).ok == 'hash' \
+                then all[#all + 1] = string.match(key, ':room:(.*)$') .. ' ' .. \
+                table.concat(redis.call('HMGET', key, 'state', 'version'), ' ') end end return all";
+    let told = commons.ask(&["EVAL", each, "0"]).unwrap();
+    let room = |line: &str| {
+        let (name, rest) = line.trim().split_once(' ').unwrap();
+        (name.to_owned(), rest.to_owned())
+    };
+    told.lines().map(room).collect()
 }
 
 /// A second agent on the same host, out of the first one's way.
@@ -290,6 +308,116 @@ fn the_rooms_of_a_node_lost_for_good_expire_only_with_the_second_witness_once_by
     assert_eq!(owner_lost(&others[0], ALPHA), 1, "once");
     assert_eq!(owner_lost(&others[0], BETA), 0);
     assert!(commons.isolation_left(ALPHA).is_some());
+}
+
+/// How often this agent was custodian of a room and left it alive.
+fn left_alive(agent: &Agent) -> usize {
+    agent.log().matches("yet it stays live").count()
+}
+
+#[test]
+fn a_room_that_is_served_is_expired_by_nobody_however_long_its_agent_is_cut_off_from_etcd_also_if_redis_comes_back_empty()
+ {
+    let pair = Pair::new().unwrap();
+    let commons = Commons::start(&pair).unwrap();
+    let proxy = pair.node.run(|| Proxy::to(commons.etcd.address(0)));
+    let proxy = proxy.unwrap().unwrap();
+    let through = format!("[\"http://{}\"]", proxy.address());
+    let cut_off = commons
+        .shared(settings(), "n1")
+        .set("registry.etcd.endpoints", &through);
+    let mut stage = Stage::on(pair, cut_off).unwrap();
+    both_are_stored(&commons);
+    let other = neighbour(&stage.pair, &commons, "n2", 7410);
+    let live = |agent: &Agent| {
+        for room in [ALPHA, BETA] {
+            assert_eq!(agent.state(room), "LIVEING", "{room}");
+            assert_ne!(commons.stored_field(room, "state"), "EXPIRED", "{room}");
+        }
+    };
+
+    // Far beyond lease and grace: the other agent becomes custodian of both rooms, again and again.
+    proxy.stall();
+    clock::wait_for("custodians find that they are served", LEASE * 4 + BACK, || {
+        live(&stage.agent);
+        left_alive(&other) >= 4
+    });
+    for room in [ALPHA, BETA] {
+        assert_eq!(commons.stored_field(room, "owner"), "n1", "its record lives on");
+    }
+    // Nothing is left in Redis, neither records nor what was told of them.
+    commons.ask(&["FLUSHALL"]).unwrap();
+    let so_far = left_alive(&other);
+    clock::wait_for("custodians find it again", LEASE * 4 + BACK, || {
+        live(&stage.agent);
+        left_alive(&other) >= so_far + 4
+    });
+
+    proxy.open();
+    for room in [ALPHA, BETA] {
+        commons.wait_stored(room, "LIVEING", BACK).unwrap();
+        assert_eq!(owner_lost(&other, room), 0);
+    }
+    live(&stage.agent);
+    stage.assert_lost_nothing();
+}
+
+#[test]
+fn a_redis_that_came_back_empty_is_told_and_counted_and_every_room_is_put_back() {
+    let (stage, commons) = shared();
+    let lost = || {
+        let page = metrics::page(&stage.pair.node, "/metrics").unwrap();
+        metrics::value(&page, "voice_agent_store_lost_records_total").unwrap()
+    };
+    let before = lost();
+    commons.ask(&["FLUSHALL"]).unwrap();
+    both_are_stored(&commons);
+    assert!(lost() >= before + 2, "{before}, then {}", lost());
+    let told = stage
+        .agent
+        .log()
+        .matches("the store does not hold rooms that it had taken")
+        .count();
+    assert!(told >= 1);
+}
+
+#[test]
+fn who_follows_events_and_whose_position_was_cut_off_is_told_of_the_gap_and_goes_on_behind_it() {
+    let (stage, commons) = alone();
+    let script = include_str!("../../voice-agent/src/store/redis/scripts/trim.lua");
+    let events = key("events", ALPHA).replace(&format!(":{ALPHA}"), "");
+    let (isolated, cut) = (events.replace("events", "isolated"), format!("{events}:cut"));
+    let later = "99999999999999";
+    let answer = commons.ask(&["EVAL", script, "3", &events, &isolated, &cut, later, "1", "0"]);
+    assert!(answer.unwrap().starts_with("OK"));
+    let args = [
+        "events",
+        ALPHA,
+        "--follow",
+        "--json",
+        "--since",
+        "2020-01-01T00:00:00Z",
+    ];
+    let mut follower = stage.agent.begin(&args).unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut line = || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let gap = line();
+    assert!(
+        gap["gap"]
+            .as_str()
+            .unwrap()
+            .contains("were cut off before they were read"),
+        "{gap}"
+    );
+    let block = ["block", ALPHA, "--for", "60s", "--reason", "a test"];
+    stage.agent.text(&block).unwrap();
+    let next = line();
+    assert_eq!(
+        (next["room"].as_str(), next["transition"]["new_state"].as_str()),
+        (Some(ALPHA), Some("EXPIRED"))
+    );
+    follower.kill().unwrap();
+    follower.wait().unwrap();
 }
 
 #[test]

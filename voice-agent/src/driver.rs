@@ -32,8 +32,8 @@ use crate::{
     registry::Registry,
     relay::Hearing,
     session::Sessions,
-    store::{RoomStore, journal::JournalHandle},
-    telemetry::audit::Audit,
+    store::{Refreshed, RoomStore, journal::JournalHandle},
+    telemetry::{Counter, audit::Audit},
     tiers::{Dependency, Tiers},
 };
 pub(crate) use clock::now;
@@ -189,7 +189,10 @@ impl Driver {
                 }
             }
             Input::Heartbeat(_) => self.tiers.heartbeat(self.heartbeat),
-            Input::Refreshed(answer) => self.store_answers = answer.is_ok(),
+            Input::Refreshed(answer) => {
+                self.store_answers = answer.is_ok();
+                tell_of_lost(answer);
+            }
             _ => {}
         }
         self.core.handle(now(), input);
@@ -227,5 +230,22 @@ impl Driver {
             tracing::warn!(%error, "the last evidence was not written");
         }
         self.audit_stop();
+    }
+}
+
+/// Tells once a batch what a store has lost, as one that came back empty has; the core puts it back.
+fn tell_of_lost(answer: &Result<Vec<(RoomId, Refreshed)>, String>) {
+    let all = answer.as_deref().unwrap_or_default();
+    let lost = all
+        .iter()
+        .filter(|(_, stored)| *stored == Refreshed::Missing)
+        .count();
+    if lost > 0 {
+        Counter::StoreLostRecords.add(lost);
+        tracing::warn!(
+            lost,
+            asked = all.len(),
+            "the store does not hold rooms that it had taken, as one that came back empty: they are put back"
+        );
     }
 }

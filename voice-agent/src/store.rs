@@ -18,10 +18,12 @@ pub use position::{Cursor, Position};
 pub use redis::Redis;
 
 use async_trait::async_trait;
-use std::time::{SystemTime, UNIX_EPOCH};
-use voice_room::{Change, Isolation, RoomId, RoomRecord, StateChangeEvent, Wall, record::Committed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use voice_room::{
+    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, Wall, record::Committed,
+};
 
-pub use voice_room::record::{Member, Refresh, Refreshed, Seen};
+pub use voice_room::record::{Looked, Member, Refresh, Refreshed, Seen};
 
 /// Why a store or the journal could not answer; the text says which. Nothing is known of the change then; it is tried again by op_id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +93,17 @@ pub trait RoomStore: Send + Sync {
 
     /// One record, and since when it was neither written nor refreshed. Changes nothing.
     async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError>;
+
+    /// That the media server of `by`, which has no lease, serves these rooms. Changes nothing of what is stored; a record that is
+    /// still that node's lives on. Answers those of which it is known now. A store of one node has nobody who asks.
+    async fn tell_served(&self, rooms: Vec<RoomId>, _by: &NodeName) -> Result<Vec<RoomId>, StoreError> {
+        Ok(rooms)
+    }
+
+    /// Since when nobody has told that of the room; `None`: nobody did, or so long ago that it is forgotten.
+    async fn served(&self, _room: RoomId) -> Result<Option<Duration>, StoreError> {
+        Ok(None)
+    }
 
     /// The isolation of a room, also one that has ended.
     async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError>;

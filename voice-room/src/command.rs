@@ -1,8 +1,8 @@
 //! Everything the core can ask for. Commands carry ids, never channels, so that tests compare lists of them.
 
 use crate::{
-    Binding, Change, Entry, Epoch, Incarnation, Mono, PeerId, Rejected, RoomId, RoomRecord, SourceId, State,
-    TraceId, Version, Wall,
+    Binding, Change, Entry, Epoch, Incarnation, Mono, NodeName, PeerId, Rejected, RoomId, RoomRecord,
+    SourceId, State, TraceId, Version, Wall,
     input::{Intent, ReplyId},
     record::{Maintenance, Member, Refresh},
     sync::{Proposal, Rollback},
@@ -108,7 +108,15 @@ pub enum Command {
     },
     /// Keep the records of these rooms from running out, and say what is stored instead. Answers `Refreshed`.
     Refresh(Vec<Refresh>),
-    /// What is stored of a room, and how fresh that is. Answers `Looked`.
+    /// Say in the store that the media server of this node, which has no lease for these rooms, serves them. Answers
+    /// `ServedTold`.
+    TellServed {
+        /// This node.
+        by: NodeName,
+        /// The rooms.
+        rooms: Vec<RoomId>,
+    },
+    /// What is stored of a room, how fresh that is, and whether an agent without a lease serves it. Answers `Looked`.
     Look {
         /// The room.
         room: RoomId,

@@ -21,6 +21,7 @@ mod request;
 mod restore;
 mod room;
 mod rooms;
+mod serving;
 mod stored;
 mod sync;
 mod tell;
@@ -65,12 +66,14 @@ pub struct Core {
     killed: bool,
     /// Progress that every room shares: agent start, a gap in our ticks, a media session we refused.
     progress: Moment,
+    /// Since when there was no gap in our ticks.
+    awake: Mono,
     last_tick: Mono,
     last_sweep: Mono,
     ops: u64,
     /// Rooms of lost nodes, while the store is asked about them.
     custody: BTreeMap<RoomId, custody::Custody>,
-    /// Questions to refresh that the store has not answered.
+    /// Questions to refresh, and what is told of served rooms, that the store has not answered.
     refreshing: usize,
     /// Rooms about whose next change others are asked, or which wait for that.
     syncs: BTreeMap<RoomId, sync::Line>,
@@ -129,6 +132,7 @@ impl Core {
             cap: cap::Cap::default(),
             killed: false,
             progress: (now.mono, Progress::AgentStart),
+            awake: now.mono,
             last_tick: now.mono,
             last_sweep: now.mono,
             ops: 0,
@@ -182,6 +186,7 @@ impl Core {
                 lost_for,
             } => self.owner_gone(now, meta, epoch, lost_for),
             Input::Refreshed(answer) => self.refreshed(now, answer),
+            Input::ServedTold(answer) => self.served_told(now, answer),
             Input::Looked { room, result } => self.looked(now, &room, result),
             Input::Heard(event, isolation) => self.heard(now, &event, isolation),
             Input::Isolations(all) => self.isolations_read(now, all),
@@ -229,6 +234,7 @@ impl Core {
             self.last_sweep = now.mono;
             self.sweep(now);
             self.refresh(now);
+            self.look_again(now);
         }
     }
 
@@ -236,6 +242,7 @@ impl Core {
     fn notice_gap(&mut self, now: Now) {
         if now.mono.since(self.last_tick) > 2 * self.rules.heartbeat {
             self.progress = (now.mono, Progress::TickGap);
+            self.awake = now.mono;
         }
     }
 

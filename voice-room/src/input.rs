@@ -4,7 +4,7 @@ use crate::{
     Binding, ClientId, Epoch, EventType, Flow, Incarnation, Mono, NodeName, OpId, PeerId, Port, RoomId,
     SourceId, Ssrc, State, TraceId, Version, Wall,
     command::Meta,
-    record::{Committed, Member, Refreshed, RoomRecord, Seen},
+    record::{Committed, Looked, Member, Refreshed, RoomRecord},
     sync::{Attempt, Known},
     timeline::{Actor, Step},
 };
@@ -71,12 +71,14 @@ pub enum Input {
     },
     /// The store's answer to `Command::Refresh`.
     Refreshed(Result<Vec<(RoomId, Refreshed)>, String>),
-    /// The store's answer to `Command::Look`; `Ok(None)`: no record.
+    /// The store's answer to `Command::TellServed`: the rooms of which it is known there now.
+    ServedTold(Result<Vec<RoomId>, String>),
+    /// The store's answer to `Command::Look`.
     Looked {
         /// The room.
         room: RoomId,
         /// The answer.
-        result: Result<Option<Seen>, String>,
+        result: Result<Looked, String>,
     },
     /// A change of a room that was stored, by this agent or another; with the isolation that is stored of the room.
     Heard(crate::StateChangeEvent, Option<crate::Isolation>),

@@ -204,6 +204,15 @@ pub struct Member {
     pub joined: bool,
 }
 
+/// What a store says of a room when it is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What is stored; `None`: no record.
+    pub stored: Option<Seen>,
+    /// Since an agent without a lease last said that its media server serves the room; `None`: none does.
+    pub served: Option<core::time::Duration>,
+}
+
 /// What is stored of a room, and how fresh it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {

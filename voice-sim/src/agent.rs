@@ -82,6 +82,11 @@ impl Agent {
         self.core.is_some()
     }
 
+    pub(crate) fn takes_for_live(&self, room: &RoomId, now: Ms) -> bool {
+        let view = self.core.as_ref().and_then(|core| core.view(room, self.now(now)));
+        view.is_some_and(|view| view.state.is_live())
+    }
+
     /// Its own clock, in milliseconds.
     fn clock(&self, now: Ms) -> Ms {
         now * (1_000_000 + self.fast) / 1_000_000
@@ -170,6 +175,13 @@ impl World {
                 self.ask(a, Ask::Store(store::Ask::Refresh(rooms)), Called::Refresh);
             }
             Command::Refresh(_) => self.direct(a, Input::Refreshed(Err("no lease".into()))),
+            Command::TellServed { by, rooms } => {
+                self.ask(
+                    a,
+                    Ask::Store(store::Ask::TellServed(by, rooms)),
+                    Called::TellServed,
+                );
+            }
             Command::Look { room } => {
                 self.ask(a, Ask::Store(store::Ask::Look(room.clone())), Called::Look(room));
             }

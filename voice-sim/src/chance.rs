@@ -23,7 +23,11 @@ impl World {
             1 => self.peer_dies(p),
             2 => self.freeze(a),
             3 | 4 => self.cut(Cut::Store(a), 60_000),
-            5 => self.cut(Cut::Registry(a), 50_000),
+            // One in three outlasts lease and grace.
+            5 => {
+                let most = if self.random.happens(300) { 400_000 } else { 50_000 };
+                self.cut(Cut::Registry(a), most);
+            }
             6 | 7 => self.cut(Cut::Peer(a, p), 60_000),
             8..=10 => self.forget_a_room(),
             _ => self.operate(),

@@ -43,6 +43,8 @@ pub(crate) enum Seen<'a> {
     Stored(&'a Change, Option<Ms>),
     /// An agent tripped a room by a rule; its media server had really served it for so long.
     Tripped(usize, &'a RoomId, Rule, Option<Ms>),
+    /// A custodian's change that ends a room was stored; its node's agent could tell that it is served for so long.
+    Lost(&'a RoomId, Option<Ms>),
     /// A request was answered; whether anybody waited.
     Answered(ReplyId, bool),
 }

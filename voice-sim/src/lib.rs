@@ -71,6 +71,8 @@ pub struct Tally {
     pub prepared: u64,
     pub rolled_back: u64,
     pub trips: u64,
+    /// Rooms that a custodian ended.
+    pub lost: u64,
     pub faults: u64,
 }
 
@@ -80,6 +82,7 @@ impl std::ops::AddAssign for Tally {
         self.prepared += other.prepared;
         self.rolled_back += other.rolled_back;
         self.trips += other.trips;
+        self.lost += other.lost;
         self.faults += other.faults;
     }
 }

@@ -3,8 +3,8 @@
 use crate::Ms;
 use std::collections::BTreeMap;
 use voice_room::{
-    Change, Epoch, EventType, Isolation, RoomId, RoomRecord, State, StateChangeEvent,
-    record::{Committed, IsolationChange, Refresh, Refreshed, Seen},
+    Change, Epoch, EventType, Isolation, NodeName, RoomId, RoomRecord, State, StateChangeEvent,
+    record::{Committed, IsolationChange, Looked, Refresh, Refreshed, Seen},
 };
 
 /// Records run out after this long unless refreshed.
@@ -17,6 +17,8 @@ pub(crate) enum Ask {
     Commit(Box<Change>, Ms),
     /// The owner's word that rooms live on.
     Refresh(Vec<Refresh>),
+    /// An agent's word, without a lease, that these rooms are served.
+    TellServed(NodeName, Vec<RoomId>),
     /// What is stored of a room.
     Look(RoomId),
     /// Events from this one on.
@@ -32,8 +34,10 @@ pub(crate) enum Answer {
     Committed(Committed),
     /// To a refresh.
     Refreshed(Vec<(RoomId, Refreshed)>),
+    /// To what was told of served rooms.
+    ServedTold(Vec<RoomId>),
     /// To a look.
-    Seen(Option<Seen>),
+    Looked(Looked),
     /// To a question for events: with the isolation of each one's room.
     Events(Vec<(StateChangeEvent, Option<Isolation>)>),
     /// To a question for isolations.
@@ -44,6 +48,7 @@ pub(crate) enum Answer {
 pub(crate) struct Store {
     records: BTreeMap<RoomId, (RoomRecord, Ms)>,
     fences: BTreeMap<RoomId, Epoch>,
+    served: BTreeMap<RoomId, Ms>,
     isolations: BTreeMap<RoomId, (Isolation, Ms)>,
     events: Vec<StateChangeEvent>,
 }
@@ -73,10 +78,11 @@ impl Store {
                 let one = |asked: &Refresh| (asked.room.clone(), self.refresh(now, asked));
                 Answer::Refreshed(rooms.iter().map(one).collect())
             }
-            Ask::Look(room) => Answer::Seen(self.record(now, room).map(|record| Seen {
-                record: record.clone(),
-                age: crate::ms(now - self.records[room].1),
-            })),
+            Ask::TellServed(by, rooms) => {
+                rooms.iter().for_each(|room| self.tell_served(now, by, room));
+                Answer::ServedTold(rooms.clone())
+            }
+            Ask::Look(room) => Answer::Looked(self.look(now, room)),
             Ask::Events(from) => {
                 let after = self.events.get(*from..).unwrap_or_default();
                 let with = |e: &StateChangeEvent| {
@@ -86,6 +92,26 @@ impl Store {
                 Answer::Events(after.iter().map(with).collect())
             }
             Ask::Isolations => Answer::Isolations(self.isolations(now)),
+        }
+    }
+
+    fn look(&self, now: Ms, room: &RoomId) -> Looked {
+        let stored = self.record(now, room).map(|record| Seen {
+            record: record.clone(),
+            age: crate::ms(now - self.records[room].1),
+        });
+        let told = self.served.get(room).filter(|told| now < **told + RECORD);
+        Looked {
+            stored,
+            served: told.map(|told| crate::ms(now - told)),
+        }
+    }
+
+    fn tell_served(&mut self, now: Ms, by: &NodeName, room: &RoomId) {
+        self.served.insert(room.clone(), now);
+        let still = self.record(now, room).is_some_and(|record| record.owner == *by);
+        if let Some((_, written)) = self.records.get_mut(room).filter(|_| still) {
+            *written = now;
         }
     }
 

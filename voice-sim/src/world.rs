@@ -11,7 +11,7 @@ use crate::{
     store::{self, Store},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use voice_room::{RoomId, record::Committed};
+use voice_room::{EventType, RoomId, record::Committed};
 
 pub(crate) const AGENTS: usize = 3;
 /// Gateways, signalling servers, then the media server of each agent's node.
@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) calls: u64,
     pub(crate) streams: u64,
     pub(crate) replies: u64,
+    /// Since when the agent of a served room's node could tell the store of it, without a break.
+    told_since: BTreeMap<RoomId, Ms>,
     invariants: Invariants,
     broken: Option<String>,
     traced: bool,
@@ -93,6 +95,7 @@ impl World {
             calls: 0,
             streams: 0,
             replies: 0,
+            told_since: BTreeMap::new(),
             invariants: Invariants::default(),
             broken: None,
             traced,
@@ -182,12 +185,38 @@ impl World {
         let answer = self.store.answer(self.now, ask);
         if let (store::Ask::Commit(change, _), store::Answer::Committed(Committed::Ok)) = (ask, &answer) {
             self.tally.stored += 1;
+            if change.event.event_type == EventType::OwnerLost {
+                self.tally.lost += 1;
+                let room = &change.record.room;
+                let told = self.told_since.get(room).map(|since| self.now - since);
+                self.see(&Seen::Lost(room, told));
+            }
             self.see(&Seen::Stored(change, before));
             if self.is_planted(Plant::TakesWhatItRefuses, 100) {
                 return store::Answer::Committed(Committed::Conflict(stored));
             }
         }
         answer
+    }
+
+    /// Which served rooms an agent can tell of: it runs, hears of the media server, reaches the store, and takes the room for
+    /// live.
+    fn who_can_tell(&mut self) {
+        for room in rooms() {
+            let (a, p) = (home(&room), SFU + home(&room));
+            let (agent, cuts) = (&self.agents[a], &self.net.cuts);
+            let runs = agent.frozen_until <= self.now && agent.takes_for_live(&room, self.now);
+            let hears = self.peers[p].up
+                && self.peers[p].streams[a].is_some()
+                && agent.sessions.get(&p).copied() == self.peers[p].streams[a]
+                && !cuts.contains(&Cut::Peer(a, p));
+            let tells = runs && hears && !cuts.contains(&Cut::Store(a));
+            if tells && self.served_since(&room).is_some() {
+                self.told_since.entry(room).or_insert(self.now);
+            } else {
+                self.told_since.remove(&room);
+            }
+        }
     }
 
     fn happens(&mut self, event: Event) {
@@ -211,6 +240,7 @@ impl World {
             Event::Fault => self.fault(),
             Event::Heal => self.heal(),
             Event::Leases => {
+                self.who_can_tell();
                 for (a, answer) in self.registry.pass(self.now) {
                     let delay = self.random.between(1, 100);
                     let run = self.agents[a].run;

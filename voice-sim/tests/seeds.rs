@@ -26,6 +26,7 @@ fn every_invariant_holds_in_200_seeds_and_they_are_not_idle() {
     assert!(total.prepared > 4_000, "{total:?}");
     assert!(total.rolled_back > 400, "{total:?}");
     assert!(total.trips > 100, "{total:?}");
+    assert!(total.lost > 10, "{total:?}");
 }
 
 #[test]

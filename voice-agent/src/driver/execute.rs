@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     kernel::{self, KernelError},
-    store::{Member, Refresh},
+    store::{Looked, Member, Refresh},
     telemetry::{Counter, counters},
 };
 use futures::future::join_all;
 use std::time::Duration;
 use voice_room::{
-    Binding, Change, Command, Incarnation, Input, Mono, RoomId,
+    Binding, Change, Command, Incarnation, Input, Mono, NodeName, RoomId,
     input::{Intent, StepResult},
     sync::Proposal,
     timeline::{Step, What},
@@ -121,6 +121,7 @@ impl Driver {
             Command::Describe(meta) => self.registry.describe(meta),
             Command::Degraded { room, reason } => self.registry.degraded(room, reason),
             Command::Refresh(rooms) => self.refresh(rooms),
+            Command::TellServed { by, rooms } => self.tell_served(by, rooms),
             Command::Look { room } => self.look(room),
             Command::Members(changes) => self.members(changes),
             Command::Record(entry) => {
@@ -271,10 +272,24 @@ impl Driver {
         self.answer(async move { Input::Refreshed(held.refresh(rooms).await) });
     }
 
+    /// The only thing that is told without a lease: it is of this host, and changes nothing of what is stored.
+    fn tell_served(&self, by: NodeName, rooms: Vec<RoomId>) {
+        let store = self.store.clone();
+        self.answer(async move { Input::ServedTold(said(store.tell_served(rooms, &by).await)) });
+    }
+
     fn look(&self, room: RoomId) {
         let store = self.store.clone();
         self.answer(async move {
-            let result = said(store.look(room.clone()).await);
+            let stored = store.look(room.clone()).await;
+            let looked = match stored {
+                Ok(stored) => store
+                    .served(room.clone())
+                    .await
+                    .map(|served| Looked { stored, served }),
+                Err(error) => Err(error),
+            };
+            let result = said(looked);
             Input::Looked { room, result }
         });
     }

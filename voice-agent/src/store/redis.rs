@@ -23,7 +23,7 @@ use problem::Problem;
 use script::Call;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use transition::Transition;
-use voice_room::{Change, Isolation, RoomId, RoomRecord, StateChangeEvent, record::Committed};
+use voice_room::{Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, record::Committed};
 
 /// A change of unknown outcome is sent again so often, by the same op_id, before the core is told; it asks again later.
 const TRIES: u32 = 3;
@@ -190,6 +190,25 @@ impl Redis {
         }
     }
 
+    async fn told_served(&self, room: &RoomId, by: &NodeName) -> Result<(), Problem> {
+        let key = keys::room(room);
+        let call = Call {
+            keys: vec![key.clone(), keys::clients(room), keys::served(room)],
+            args: vec![by.to_string(), self.record_seconds()],
+        };
+        let answer = Answer::read(script::SERVED.run(&self.link, &call).await?, &key)?;
+        match answer.word() {
+            "OK" => Ok(()),
+            _ => Err(answer.unexpected()),
+        }
+    }
+
+    /// Since a key was written whose expiry is a record's, by the milliseconds that it has left. One that does not run out is old.
+    fn age(&self, left: i64) -> Duration {
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        self.config.record_ttl.saturating_sub(left)
+    }
+
     async fn moved(&self, room: &RoomId, clients: &BTreeMap<String, bool>) -> Result<(), Problem> {
         let of = |wanted: bool| {
             clients
@@ -289,13 +308,40 @@ impl RoomStore for Redis {
 
     async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError> {
         let seen = self.record(&room).await.map_err(Problem::told)?;
-        Ok(seen.map(|(record, left)| {
-            let left = Duration::from_millis(u64::try_from(left).unwrap_or_default());
-            Seen {
-                record,
-                age: self.config.record_ttl.saturating_sub(left),
-            }
+        Ok(seen.map(|(record, left)| Seen {
+            record,
+            age: self.age(left),
         }))
+    }
+
+    /// What is not ours is counted, told in the log and left out of the answer.
+    async fn tell_served(&self, rooms: Vec<RoomId>, by: &NodeName) -> Result<Vec<RoomId>, StoreError> {
+        let mut told = Vec::with_capacity(rooms.len());
+        let mut asked = iter(rooms)
+            .map(|room| async move { (self.told_served(&room, by).await, room) })
+            .buffered(AT_ONCE);
+        while let Some((answer, room)) = asked.next().await {
+            match answer {
+                Ok(()) => told.push(room),
+                Err(foreign @ Problem::Foreign { .. }) => {
+                    let error = foreign.told();
+                    tracing::error!(%room, %error, "not told that the room is served");
+                }
+                Err(other) => return Err(other.told()),
+            }
+        }
+        Ok(told)
+    }
+
+    async fn served(&self, room: RoomId) -> Result<Option<Duration>, StoreError> {
+        let key = keys::served(&room);
+        let mut left = redis::cmd("PTTL");
+        left.arg(&key);
+        match self.link.call(&left).await.map_err(Problem::told)? {
+            redis::Value::Int(-2) => Ok(None),
+            redis::Value::Int(left) => Ok(Some(self.age(left))),
+            _ => Err(Problem::foreign(key, "its time to live is no number").told()),
+        }
     }
 
     async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError> {

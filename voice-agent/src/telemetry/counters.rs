@@ -46,6 +46,7 @@ macro_rules! counters {
 counters! {
     StoreForeign, "store_foreign", "Stored values that are not ours or are damaged; they were left as they are.";
     StoreFailed, "store_failed", "Requests to the store that failed, timed out or found its queue full.";
+    StoreLostRecords, "store_lost_records", "Records of live rooms that the shared store did not hold any more; their owner puts them back.";
     StoreRetried, "store_retried", "Changes sent to Redis again by the same op_id, because no answer came or it was not able to.";
     StoreConnected, "store_connected", "Connections made to Redis, or to a Redis Cluster.";
     EventsCut, "events_cut", "Times a reader of events found that some it had not read were cut off: too old, or too many. It was told so.";

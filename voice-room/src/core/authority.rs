@@ -100,6 +100,7 @@ impl Core {
         };
         let gained = room.authority.ceded_to().is_some() || room.record.owner != ours;
         room.authority = Authority::Held(epoch);
+        room.held_under = room.held_under.max(epoch);
         if gained {
             // Until now another's facts counted.
             room.progress = room.progress.max((now.mono, Progress::Ownership));
@@ -109,12 +110,15 @@ impl Core {
         }
         // A store that has another version says so when it is asked to refresh this one.
         room.kept = None;
+        self.keep(id);
         self.announce(id);
         self.describe(id);
         self.send_front(now, id);
     }
 
     pub(super) fn not_claimed(&mut self, now: Now, id: &RoomId, owner: Option<NodeName>, problem: String) {
+        // Nobody's custodian any more.
+        self.custody.remove(id);
         let Some(room) = self.rooms.get_mut(id).filter(|_| self.tenure.epoch.is_none()) else {
             return;
         };
@@ -142,6 +146,7 @@ impl Core {
         if !self.claims_rooms() {
             return;
         }
+        self.custody.clear();
         let held = |(id, room): (&RoomId, &mut Room)| {
             room.authority.epoch()?;
             room.authority = Authority::Unclaimed;

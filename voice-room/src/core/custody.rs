@@ -1,12 +1,15 @@
 //! A node is gone and this agent is custodian of its rooms: a room ends only if the store, too, has not heard of it since
-//! (DESIGN 5.3). What is not known stays live.
+//! (DESIGN 5.3), neither of its record nor that an agent without a lease serves it. What is not known stays live.
+//!
+//! The store is asked twice. One that was away or came back empty has nothing to say at first; whoever serves the room has told
+//! it by the second time.
 
 use super::{Core, authority::Authority, room::Room};
 use crate::{
     Command, Epoch, Mono, Now, RoomId, RoomRecord,
     command::Meta,
     input::{Ask, Request},
-    record::Seen,
+    record::Looked,
     timeline::{Actor, Progress},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -20,6 +23,16 @@ pub(super) struct Custody {
     /// Since that node's lease ended, when this was told.
     lost_for: Duration,
     told: Mono,
+    asked: Asked,
+}
+
+/// How far the store was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Once,
+    /// It had heard of nothing, and is asked again then.
+    AgainAt(Mono),
+    Twice,
 }
 
 impl Core {
@@ -35,32 +48,57 @@ impl Core {
             epoch,
             lost_for,
             told,
+            asked: Asked::Once,
         };
         self.custody.insert(id.clone(), custody);
         self.out(Command::Look { room: id });
     }
 
-    pub(super) fn looked(&mut self, now: Now, id: &RoomId, result: Result<Option<Seen>, String>) {
-        let stored = result.as_ref().ok().and_then(Option::as_ref);
+    pub(super) fn looked(&mut self, now: Now, id: &RoomId, result: Result<Looked, String>) {
+        let stored = result.as_ref().ok().and_then(|looked| looked.stored.as_ref());
         self.tell_stored(id, stored.map(|seen| &seen.record));
-        let Some(custody) = self.custody.remove(id) else {
+        let Some(mut custody) = self.custody.remove(id) else {
             return;
         };
         if self.rooms.get(id).is_some_and(Room::wants_owner) {
             return self.claimed(now, id, custody.epoch);
         }
         let lost_for = custody.lost_for + now.mono.since(custody.told);
-        match result {
-            Err(problem) => self.leave_alive(id, &format!("the store cannot say: {problem}")),
-            Ok(Some(seen)) if seen.age < lost_for => {
-                let (age, lost) = (seen.age.as_secs(), lost_for.as_secs());
-                self.leave_alive(
-                    id,
-                    &format!("its record is {age} s old, its owner's lease ended {lost} s ago"),
-                );
-            }
-            Ok(seen) => self.expire_lost(now, id, &custody, seen.map(|s| s.record)),
+        let looked = match result {
+            Ok(looked) => looked,
+            Err(problem) => return self.leave_alive(id, &format!("the store cannot say: {problem}")),
+        };
+        if let Some(witness) = witness(&looked, lost_for) {
+            let lost = lost_for.as_secs();
+            return self.leave_alive(id, &format!("{witness}, its owner's lease ended {lost} s ago"));
         }
+        if custody.asked == Asked::Twice {
+            return self.expire_lost(now, id, &custody, looked.stored.map(|seen| seen.record));
+        }
+        if custody.asked == Asked::Once {
+            custody.asked = Asked::AgainAt(now.mono + self.told_again());
+        }
+        self.custody.insert(id.clone(), custody);
+    }
+
+    /// Asks a second time about rooms of which the store had heard nothing.
+    pub(super) fn look_again(&mut self, now: Now) {
+        let mut due: Vec<RoomId> = Vec::new();
+        for (id, custody) in &mut self.custody {
+            if matches!(custody.asked, Asked::AgainAt(at) if at <= now.mono) {
+                custody.asked = Asked::Twice;
+                due.push(id.clone());
+            }
+        }
+        for room in due {
+            self.out(Command::Look { room });
+        }
+    }
+
+    /// Within which each agent that serves a room has said so to a store that has heard of nothing: its turn to, and two more
+    /// tries.
+    fn told_again(&self) -> Duration {
+        self.rules.refresh + 3 * self.rules.heartbeat
     }
 
     fn leave_alive(&mut self, id: &RoomId, why: &str) {
@@ -122,4 +160,14 @@ impl Core {
             ports: Vec::new(),
         }
     }
+}
+
+/// What says that the room was served since its owner's lease ended.
+fn witness(looked: &Looked, lost_for: Duration) -> Option<String> {
+    let stored = looked.stored.as_ref().map(|seen| seen.age);
+    let since = |age: Option<Duration>| age.filter(|age| *age < lost_for).map(|age| age.as_secs());
+    if let Some(age) = since(looked.served) {
+        return Some(format!("an agent without a lease served it {age} s ago"));
+    }
+    since(stored).map(|age| format!("its record is {age} s old"))
 }

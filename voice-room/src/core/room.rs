@@ -5,7 +5,7 @@ use super::{
     view::StepState, witness::Witness,
 };
 use crate::{
-    Change, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
+    Change, Epoch, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
     command::Accepted,
     id::ClientId,
     input::ReplyId,
@@ -49,10 +49,12 @@ pub(crate) struct Room {
     pub(crate) trip: Option<Box<Trip>>,
     pub(crate) unstored: VecDeque<Pending>,
     pub(crate) authority: Authority,
+    /// The highest epoch it was ever held under: others were told of it under this, though nothing was stored since.
+    pub(crate) held_under: Epoch,
     /// The highest version that was sent to the store or seen there, and which change that was. No other gets this number.
     pub(crate) highest: Version,
     pub(crate) highest_op: Option<OpId>,
-    /// When a shared store was last known to hold this record.
+    /// When a shared store was last known to hold this record; of a room that is not held, to know that it is served.
     pub(crate) kept: Option<Mono>,
     /// The version it was asked to refresh.
     pub(crate) asked: Option<Version>,
@@ -128,6 +130,7 @@ impl Room {
         }
         Room {
             authority,
+            held_under: record.epoch,
             highest: record.version,
             highest_op: Some(record.op_id.clone()),
             kept: None,
@@ -199,9 +202,11 @@ impl Room {
         let done = core::mem::take(&mut self.done);
         let authority = self.authority.clone();
         let (highest, highest_op) = (self.highest, self.highest_op.take());
+        let held_under = self.held_under;
         *self = Room {
             unstored,
             done,
+            held_under,
             highest,
             highest_op,
             ..Room::new(record, progress, authority)

@@ -12,7 +12,7 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 
 /// Rooms in one question to the store.
-const AT_ONCE: usize = 512;
+pub(super) const AT_ONCE: usize = 512;
 /// Members that may wait to be told. Beyond it the oldest are left out, and that is said.
 const MAX_MEMBERS: usize = 100_000;
 
@@ -21,7 +21,8 @@ impl Core {
         self.tenure.shared.is_some()
     }
 
-    /// Each record is refreshed after its time, those that were never seen stored at once. One question at a time.
+    /// Each record is refreshed after its time, those that were never seen stored at once; of rooms that are not held it is told
+    /// that they are served. One question at a time.
     pub(super) fn refresh(&mut self, now: Now) {
         if !self.shares() || self.refreshing > 0 {
             return;
@@ -48,6 +49,7 @@ impl Core {
             self.refreshing += 1;
             self.out(Command::Refresh(some.to_vec()));
         }
+        self.tell_served(now);
     }
 
     pub(super) fn refreshed(&mut self, now: Now, answer: Result<Vec<(RoomId, Refreshed)>, String>) {
@@ -223,10 +225,15 @@ impl Core {
         Change::new(record, event, isolation)
     }
 
-    /// Keeps the room as it will be stored on this host, for a start.
+    /// Keeps the room as it will be stored on this host, for a start, which must not tell of it under an epoch below one that was
+    /// told.
     pub(super) fn keep(&mut self, id: &RoomId) {
         if let Some(room) = self.rooms.get(id).filter(|_| self.shares()) {
-            let record = room.record.clone();
+            let epoch = room.record.epoch.max(room.held_under);
+            let record = RoomRecord {
+                epoch,
+                ..room.record.clone()
+            };
             self.out(Command::Keep(record));
         }
     }

@@ -125,6 +125,7 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
         Command::Cede { .. } => "cede",
         Command::Describe(_) => "describe",
         Command::Refresh(_) => "refresh",
+        Command::TellServed { .. } => "tell served",
         Command::Look { .. } => "look",
         Command::Degraded { .. } => "degraded",
         Command::Members(_) => "members",

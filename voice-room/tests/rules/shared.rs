@@ -1,6 +1,7 @@
 //! Two agents, one store that may lose its last writes, one registry: whatever the order of claims, lost leases, lost
 //! answers, failovers and restarts, nobody writes under an epoch it does not hold, no number is used twice, all is stored.
 
+mod absence;
 mod numbers;
 mod sim;
 
@@ -10,10 +11,9 @@ use sim::{NODES, ROOMS, Sim};
 use voice_room::{
     Command, Core, Epoch, EventType, Input, Isolation, NodeName, RoomRecord, Rules, State, StateChangeEvent,
     Tenure, Version,
-    command::Meta,
     core::RoomView,
     input::{Ask, Heartbeat, ReplyId, Request, Restored, Served},
-    record::{Committed, Refreshed, Seen},
+    record::{Committed, Refreshed},
     timeline::Actor,
 };
 
@@ -234,6 +234,16 @@ impl Agent {
         self.feed_away(Input::Refreshed(Ok(vec![(room("r"), stored)])))
     }
 
+    /// What this agent says of rooms without a lease, in so many seconds in which its media server lists `r`.
+    fn listed_for(&mut self, seconds: u64) -> Vec<Command> {
+        let mut all = Vec::new();
+        for _ in 0..seconds / 5 {
+            all.extend(self.listed());
+            all.extend(self.tick(5));
+        }
+        all
+    }
+
     fn cede_to_n2(&mut self) -> Vec<Command> {
         self.feed_away(Input::LeaseLost);
         let (room, owner, problem) = (room("r"), NodeName::new("n2").ok(), String::new());
@@ -427,49 +437,6 @@ fn a_ceded_room_whose_media_goes_on_here_is_asked_for_again_and_one_that_is_gone
         "{gone:?}"
     );
     assert_eq!(agent.core.views(agent.now), []);
-}
-
-#[test]
-fn a_room_of_a_lost_node_ends_only_if_the_store_has_not_heard_of_it_since_and_else_it_is_left_alive() {
-    let record = Agent::live().record();
-    let meta = Meta {
-        room: room("r"),
-        incarnation: record.incarnation,
-        state: State::Liveing,
-        version: record.version,
-        epoch: epoch(1),
-        source: None,
-    };
-    let seen = |age| {
-        Some(Seen {
-            record: record.clone(),
-            age: secs(age),
-        })
-    };
-    let answers = [
-        (Ok(None), true),
-        (Ok(seen(301)), true),
-        (Ok(seen(299)), false),
-        (Err("away".to_string()), false),
-    ];
-    for (result, ends) in answers {
-        let mut agent = Agent::new(Restored::default());
-        let (meta, epoch, lost_for) = (meta.clone(), epoch(3), secs(300));
-        let asked = agent.feed_away(Input::OwnerGone {
-            meta,
-            epoch,
-            lost_for,
-        });
-        assert_eq!(kinds(&asked), ["look"]);
-        let led_to = agent.feed_away(Input::Looked {
-            room: room("r"),
-            result: result.clone(),
-        });
-        let expired = commits(&led_to).first().map(|c| c.event.event_type) == Some(EventType::OwnerLost);
-        assert_eq!(expired, ends, "{result:?}");
-        assert_eq!(kinds(&led_to).contains(&"cede"), !ends, "{result:?}");
-        assert!(!kinds(&led_to).contains(&"arm"), "its ports are on another host");
-    }
 }
 
 #[test]

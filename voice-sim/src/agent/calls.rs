@@ -15,6 +15,7 @@ use voice_room::{Change, Input, OpId, RoomId, record::IsolationChange};
 pub(super) enum Called {
     Commit(RoomId, OpId),
     Refresh,
+    TellServed,
     Look(RoomId),
     Events,
     Isolations,
@@ -78,9 +79,13 @@ impl World {
             },
             (Called::Refresh, Some(Answer::Store(store::Answer::Refreshed(r)))) => Input::Refreshed(Ok(r)),
             (Called::Refresh, _) => Input::Refreshed(Err(away())),
-            (Called::Look(room), Some(Answer::Store(store::Answer::Seen(seen)))) => Input::Looked {
+            (Called::TellServed, Some(Answer::Store(store::Answer::ServedTold(rooms)))) => {
+                Input::ServedTold(Ok(rooms))
+            }
+            (Called::TellServed, _) => Input::ServedTold(Err(away())),
+            (Called::Look(room), Some(Answer::Store(store::Answer::Looked(looked)))) => Input::Looked {
                 room,
-                result: Ok(seen),
+                result: Ok(looked),
             },
             (Called::Look(room), _) => Input::Looked {
                 room,

@@ -3,7 +3,7 @@
 use super::{lease, node};
 use crate::{ms, net::Event, world::World};
 use voice_room::{
-    Core, Incarnation, Isolation, Mono, RoomId, RoomRecord, Rules, Tenure,
+    Core, Incarnation, Isolation, Mono, RoomId, RoomRecord, Rules, State, Tenure,
     input::{FoundBlock, Restored},
 };
 
@@ -12,6 +12,7 @@ fn rules() -> Rules {
         // Shorter than DESIGN's, so that a run sees many.
         isolation: ms(90_000),
         stuck_after: ms(45_000),
+        refresh: ms(10_000),
         cap_percent: 100,
         ..Rules::default()
     }
@@ -19,17 +20,27 @@ fn rules() -> Rules {
 
 impl World {
     pub(crate) fn start_agent(&mut self, a: usize) {
-        let (stored, isolations): (Vec<RoomRecord>, Vec<Isolation>) =
-            if self.net.cuts.contains(&crate::net::Cut::Store(a)) {
-                (Vec::new(), Vec::new())
-            } else {
-                let kept = self.agents[a].kept.keys();
-                let stored = kept.filter_map(|id| self.store.record(self.now, id).cloned());
-                (stored.collect(), self.store.isolations(self.now))
-            };
+        let away = self.net.cuts.contains(&crate::net::Cut::Store(a));
+        let (stored, isolations): (Vec<RoomRecord>, Vec<Isolation>) = if away {
+            (Vec::new(), Vec::new())
+        } else {
+            let kept = self.agents[a].kept.keys();
+            let stored = kept.filter_map(|id| self.store.record(self.now, id).cloned());
+            (stored.collect(), self.store.isolations(self.now))
+        };
         let agent = &mut self.agents[a];
         let now = agent.now(self.now);
         let mut rooms = agent.kept.clone();
+        let behind = |kept: &&RoomRecord| {
+            let found = stored.iter().find(|record| record.room == kept.room);
+            kept.state == State::Destroyed
+                && (away || found.is_some_and(|found| found.version < kept.version))
+        };
+        let unstored = rooms
+            .values()
+            .filter(behind)
+            .map(|kept| kept.room.clone())
+            .collect();
         for record in stored {
             let kept = rooms.get(&record.room);
             if kept.is_none_or(|k| record.version > k.version) {
@@ -48,6 +59,7 @@ impl World {
             intents: agent.intents.values().cloned().collect(),
             blocks: agent.armed.iter().map(block).collect(),
             isolations,
+            unstored,
             ..Restored::default()
         };
         agent.run += 1;

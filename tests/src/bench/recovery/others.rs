@@ -19,7 +19,16 @@ const EVERY: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Others {
     stop: CancellationToken,
-    thread: thread::JoinHandle<anyhow::Result<Vec<f64>>>,
+    thread: thread::JoinHandle<anyhow::Result<Vec<Write>>>,
+}
+
+/// One write.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Write {
+    /// When it was meant to be sent.
+    pub(super) meant: Instant,
+    /// Until it was answered, in milliseconds.
+    pub(super) took: f64,
 }
 
 impl Others {
@@ -40,21 +49,21 @@ impl Others {
         Ok(Others { stop, thread })
     }
 
-    /// Ends it. The latency of each write, in milliseconds.
-    pub(super) fn end(self) -> anyhow::Result<Vec<f64>> {
+    /// Ends it. Every write.
+    pub(super) fn end(self) -> anyhow::Result<Vec<Write>> {
         self.stop.cancel();
         self.thread
             .join()
             .map_err(|_| anyhow::anyhow!("the writer panicked"))?
     }
 
-    pub(super) fn measure_for(self, time: Duration) -> anyhow::Result<Vec<f64>> {
+    pub(super) fn measure_for(self, time: Duration) -> anyhow::Result<Vec<Write>> {
         thread::sleep(time);
         self.end()
     }
 }
 
-async fn write(endpoint: String, until: CancellationToken) -> anyhow::Result<Vec<f64>> {
+async fn write(endpoint: String, until: CancellationToken) -> anyhow::Result<Vec<Write>> {
     let channel = Endpoint::from_shared(endpoint)?.connect().await?;
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let mut writes = tokio::task::JoinSet::new();
@@ -71,11 +80,12 @@ async fn write(endpoint: String, until: CancellationToken) -> anyhow::Result<Vec
         };
         writes.spawn(async move {
             kv.put(request).await?;
-            let took = Instant::now().duration_since(meant.into_std()).as_secs_f64() * 1000.0;
+            let meant = meant.into_std();
+            let took = meant.elapsed().as_secs_f64() * 1000.0;
             latencies
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(took);
+                .push(Write { meant, took });
             anyhow::Ok(())
         });
         while let Some(done) = writes.try_join_next() {

@@ -25,9 +25,9 @@ use tokio::{
 };
 
 /// Keys in one answer of a listing.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 500;
 /// The pause after a page, in times that it took.
-const LIST_PAUSE: f64 = 0.3;
+const LIST_PAUSE: f64 = 1.0;
 /// How often etcd is asked whether the watch is still there.
 const ASK: Duration = Duration::from_secs(5);
 /// A watch silent for longer is given up.

@@ -22,6 +22,11 @@ pub(super) fn clients(id: &RoomId) -> String {
     format!("{{v{:02}}}:room:{id}:clients", partition(id))
 }
 
+/// Whose media server serves the room, as an agent without a lease says.
+pub(super) fn served(id: &RoomId) -> String {
+    format!("{{v{:02}}}:served:{id}", partition(id))
+}
+
 pub(super) fn fence(id: &RoomId) -> String {
     format!("{{v{:02}}}:fence:{id}", partition(id))
 }
@@ -72,6 +77,7 @@ mod tests {
             clients(&id),
             fence(&id),
             isolation(&id),
+            served(&id),
             events(3),
             isolated(3),
         ] {

@@ -27,6 +27,7 @@ macro_rules! scripts {
 scripts! {
     TRANSITION "transition.lua" "One change of a room."
     REFRESH "refresh.lua" "The owner's word that a room is still its."
+    SERVED "served.lua" "The word of an agent without a lease that it serves a room."
     READ "read.lua" "A room's record."
     ISOLATION "isolation.lua" "A room's isolation."
     MEMBERS "members.lua" "Clients that joined and left."

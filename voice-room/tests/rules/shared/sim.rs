@@ -332,6 +332,11 @@ impl Sim {
                     };
                     self.nodes[n].core.handle(self.now, Input::Refreshed(answer));
                 }
+                Command::TellServed { rooms, .. } => {
+                    let works = matches!(self.net, Net::Works | Net::IsSlow);
+                    let answer = if works { Ok(rooms) } else { Err("away".to_string()) };
+                    self.nodes[n].core.handle(self.now, Input::ServedTold(answer));
+                }
                 Command::Keep(record) => drop(self.nodes[n].kept.insert(record.room.clone(), record)),
                 Command::ForgetRoom { room } => drop(self.nodes[n].kept.remove(&room)),
                 Command::Journal(intent) => {

@@ -1,7 +1,14 @@
 //! What etcd's answers mean for a room that is wanted, held, told of or given up.
 
-use super::*;
-use crate::registry::etcd::records::write;
+use super::{done::FOREIGN_AGAIN, *};
+use crate::{
+    proto::mvccpb::KeyValue,
+    registry::etcd::{
+        records::{Room, write},
+        txn::{Done, Part},
+        view::At,
+    },
+};
 use voice_room::{Epoch, State, Version};
 
 const LEASE: i64 = 7;

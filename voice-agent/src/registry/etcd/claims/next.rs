@@ -1,0 +1,109 @@
+//! What to do next for the rooms that are wanted, as the parts of one transaction.
+
+use super::{Claim, Claims};
+use crate::registry::etcd::{
+    records::{Owner, Room, Status},
+    txn::{OPERATIONS, Part},
+    view::{At, View},
+};
+use voice_room::{Mono, RoomId};
+
+impl Claims {
+    /// Whether there is something to do.
+    pub(in super::super) fn has_next(&self, now: Mono) -> bool {
+        let ready = |room| {
+            self.rooms
+                .get(room)
+                .is_some_and(|claim: &Claim| claim.not_before <= now)
+        };
+        let held = |room| {
+            self.rooms
+                .get(room)
+                .is_some_and(|claim: &Claim| claim.held.is_some())
+        };
+        !self.ceded.is_empty()
+            || !self.untold.is_empty()
+            || self.degraded.keys().any(held)
+            || self.asked.iter().any(ready)
+    }
+
+    /// What to do next, in one transaction: give up, then claim, then tell, then tell of what is degraded.
+    pub(in super::super) fn next(&self, view: &View, now: Mono) -> Vec<Part> {
+        let mut left = OPERATIONS;
+        let ceded = self.ceded.iter().map(|(room, held)| Part::Cede {
+            room: room.clone(),
+            held: *held,
+        });
+        let asked = self
+            .asked
+            .iter()
+            .filter_map(|room| self.claim_of(room, view, now));
+        let untold = self.untold.iter().filter_map(|room| self.telling_of(room, view));
+        let degraded = self
+            .degraded
+            .iter()
+            .filter_map(|(room, why)| self.degraded_part(room, why));
+        // A room stands in one of the first three only, and the last writes another key than they.
+        let all = ceded.chain(asked).chain(untold).chain(degraded);
+        all.take_while(|part| {
+            let fits = part.operations() <= left;
+            left = left.saturating_sub(part.operations());
+            fits
+        })
+        .collect()
+    }
+
+    fn claim_of(&self, room: &RoomId, view: &View, now: Mono) -> Option<Part> {
+        let claim = self.rooms.get(room).filter(|claim| claim.not_before <= now)?;
+        let owner = Owner {
+            node: self.me.node.clone(),
+            incarnation: claim.incarnation,
+            era: self.me.era,
+            custodian: false,
+        };
+        Some(Part::Claim {
+            room: room.clone(),
+            owner,
+            compare: claim.expected.unwrap_or_else(|| self.seen(room, view)),
+        })
+    }
+
+    /// The revision over which the room may be claimed, as the view has it. What is another's is never claimed over: then
+    /// nothing is expected, and etcd's answer tells whose it is.
+    fn seen(&self, room: &RoomId, view: &View) -> i64 {
+        let ours = |owner: &&At<Owner>| {
+            let Owner {
+                node, era, custodian, ..
+            } = &owner.value;
+            (*custodian || *node == self.me.node) && *era <= self.me.era
+        };
+        revision(view.owners.get(room).filter(ours))
+    }
+
+    fn telling_of(&self, room: &RoomId, view: &View) -> Option<Part> {
+        let claim = self.rooms.get(room)?;
+        Some(Part::Describe {
+            room: room.clone(),
+            told: Room::of(claim.meta.as_ref()?, &self.me.address),
+            held: claim.held?,
+            compare: claim.told.unwrap_or_else(|| revision(view.rooms.get(room))),
+        })
+    }
+
+    fn degraded_part(&self, room: &RoomId, why: &str) -> Option<Part> {
+        Some(Part::Degraded {
+            room: room.clone(),
+            status: Status {
+                status: "degraded".into(),
+                by: self.me.node.clone(),
+                reason: why.to_owned(),
+            },
+            held: self.rooms.get(room)?.held?,
+        })
+    }
+}
+
+/// Of what is there; 0: nothing.
+fn revision<T>(at: Option<&At<T>>) -> i64 {
+    at.map_or(0, |at| at.revision)
+}
