@@ -468,6 +468,8 @@ pub struct Intent {
 pub struct Restored {
     /// Stored rooms.
     pub rooms: Vec<RoomRecord>,
+    /// Rooms that have ended, of which a shared store has not the last version, or may not have it.
+    pub unstored: Vec<RoomId>,
     /// Stored isolations that have not ended.
     pub isolations: Vec<crate::Isolation>,
     /// Journalled maintenance.

@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use voice_room::{Core, Epoch, RoomId, RoomRecord, State, input::Restored};
+use voice_room::{Core, Epoch, RoomId, RoomRecord, State, Version, input::Restored};
 
 /// How long a start waits for a shared store before it goes on without.
 const LOAD_WITHIN: Duration = Duration::from_secs(10);
@@ -151,6 +151,16 @@ pub struct Recovery {
     pub isolated: usize,
 }
 
+/// Rooms that ended here and of which a store that was read has an earlier version. One that was away may have it.
+fn ends_not_stored(stored: &[RoomRecord], kept: &[RoomRecord], away: bool) -> Vec<RoomId> {
+    let stored: BTreeMap<&RoomId, Version> = stored.iter().map(|r| (&r.room, r.version)).collect();
+    let behind = |kept: &RoomRecord| stored.get(&kept.room).is_some_and(|v| *v < kept.version);
+    let lost = kept
+        .iter()
+        .filter(|kept| kept.state == State::Destroyed && (away || behind(kept)));
+    lost.map(|kept| kept.room.clone()).collect()
+}
+
 impl Recovery {
     /// What store, journal and pinned maps hold, put together.
     pub(super) fn of(keeping: &mut Keeping, found: kernel::Found) -> (Recovery, Restored) {
@@ -168,7 +178,9 @@ impl Recovery {
             damaged: stored.damaged.len() + journalled.damaged.len(),
             ..Recovery::default()
         };
+        let away = recovery.store_away.is_some();
         let restored = Restored {
+            unstored: ends_not_stored(&stored.rooms, &journalled.rooms, away),
             rooms: recovery.put_together(stored.rooms, journalled.rooms),
             isolations: stored.isolations,
             maintenance: journalled.maintenance,

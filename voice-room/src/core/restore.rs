@@ -67,6 +67,9 @@ impl Core {
         for (id, block) in blocks {
             self.settle_block(now, &id, &block);
         }
+        for id in found.unstored {
+            self.store_end(now, &id);
+        }
         if self.claims_rooms() {
             let wanted = |(id, room): (&RoomId, &Room)| room.wants_owner().then(|| id.clone());
             let wanted: Vec<RoomId> = self.rooms.iter().filter_map(wanted).collect();
@@ -74,6 +77,29 @@ impl Core {
                 self.claim_room(&id);
             }
         }
+    }
+
+    /// The end of a life was lost with the process that waited to store it.
+    fn store_end(&mut self, now: Now, id: &RoomId) {
+        let over = |r: &&Room| r.record.state == State::Destroyed && r.unstored.is_empty();
+        let Some(record) = self.rooms.get(id).filter(over).map(|r| r.record.clone()) else {
+            return;
+        };
+        let change = self.restoring(
+            now,
+            &record,
+            State::Destroyed,
+            None,
+            "it had ended before the restart",
+        );
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.record.op_id.clone_from(&change.record.op_id);
+            room.record.owner.clone_from(&change.record.owner);
+            room.unstored.push_back(Pending::new(change));
+        }
+        self.renumber(id);
+        self.keep(id);
+        self.send_front(now, id);
     }
 
     pub(super) fn restore_isolation(&mut self, now: Now, isolation: Isolation) {

@@ -172,7 +172,7 @@ impl Core {
     }
 
     /// Gives what waits the versions after each that was ever used of this room.
-    fn renumber(&mut self, id: &RoomId) {
+    pub(super) fn renumber(&mut self, id: &RoomId) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
@@ -185,7 +185,7 @@ impl Core {
         room.record.version = version;
     }
 
-    fn restoring(
+    pub(super) fn restoring(
         &mut self,
         now: Now,
         base: &RoomRecord,

@@ -9,8 +9,8 @@ use crate::world::*;
 use proptest::{prelude::*, sample::select, test_runner::RngSeed};
 use sim::{NODES, ROOMS, Sim};
 use voice_room::{
-    Command, Core, Epoch, EventType, Input, Isolation, NodeName, RoomRecord, Rules, State, StateChangeEvent,
-    Tenure, Version,
+    Command, Core, Epoch, EventType, Input, Isolation, NodeName, RoomId, RoomRecord, Rules, State,
+    StateChangeEvent, Tenure, Version,
     core::RoomView,
     input::{Ask, Heartbeat, ReplyId, Request, Restored, Served},
     record::{Committed, Refreshed},
@@ -507,4 +507,42 @@ fn a_restart_claims_every_room_anew_and_sends_nothing_before() {
         (sent.len(), sent[0].record.version, sent[0].record.epoch),
         (1, Version(2), epoch(8))
     );
+}
+
+#[test]
+fn the_end_of_a_room_that_died_with_the_process_that_waited_to_store_it_is_stored_after_the_restart() {
+    let ended = RoomRecord {
+        state: State::Destroyed,
+        ..Agent::live().record()
+    };
+    let found = |unstored: &[RoomId]| Restored {
+        rooms: vec![ended.clone()],
+        unstored: unstored.to_vec(),
+        ..Restored::default()
+    };
+    let mut agent = Agent::new(found(&[]));
+    assert!(!kinds(&agent.commands()).contains(&"claim"), "it was stored");
+    let mut agent = Agent::new(found(&[room("r")]));
+    let begun = agent.commands();
+    assert!(
+        kinds(&begun).contains(&"claim") && commits(&begun).is_empty(),
+        "{begun:?}"
+    );
+    let led_to = agent.feed(claimed(5));
+    let stored = commits(&led_to).remove(0);
+    assert_eq!(
+        (
+            stored.event.event_type,
+            stored.record.state,
+            stored.record.version,
+            stored.record.epoch
+        ),
+        (
+            EventType::Restore,
+            State::Destroyed,
+            ended.version.next(),
+            epoch(5)
+        )
+    );
+    assert!(kinds(&led_to).contains(&"cede"));
 }
