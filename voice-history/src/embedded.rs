@@ -230,7 +230,8 @@ impl Embedded {
             (live.chapter_first(), live.take(tick))
         };
         tables.write(chapter, &written, &self.waiting)?;
-        self.waiting.clear();
+        // With its memory: a start or a storm has thousands of them.
+        self.waiting = Vec::new();
         if written.chapter.is_some() {
             self.shared.show(tables.eras());
         }

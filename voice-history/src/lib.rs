@@ -23,4 +23,4 @@ pub use query::{
     Answer, Cursor, HealthAt, HistoryError, LAST_TRANSITIONS, MAX_PAGE, Moment, PathPage, PathQuestion,
     Question, Range, Taken, Trip,
 };
-pub use snapshot::{Counters, Health, NodeHealth, Snapshot, Tick, Transition};
+pub use snapshot::{Counters, Health, NodeHealth, Rooms, Snapshot, Tick, Transition};

@@ -1,5 +1,6 @@
 //! What is kept of a room and of its node at one moment.
 
+use crate::codec::row;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 use std::collections::BTreeMap;
 use voice_common::{Class, Count, Direction, RoomCounts, Verdict, abi::COUNTS};
@@ -39,11 +40,64 @@ pub struct Tick {
     /// When.
     pub at: Wall,
     /// Each owned room.
-    pub rooms: Vec<(RoomId, Snapshot)>,
+    pub rooms: Rooms,
     /// What the node depends on.
     pub health: NodeHealth,
     /// What changed since the tick before.
     pub transitions: Vec<Transition>,
+}
+
+/// What rooms are like at one moment, packed: of 10,000 it takes one MiB rather than four, and several moments may wait.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rooms {
+    ids: Vec<RoomId>,
+    rows: Vec<u8>,
+}
+
+impl Rooms {
+    /// One more.
+    pub fn push(&mut self, room: RoomId, snapshot: &Snapshot) {
+        self.ids.push(room);
+        row::pack(&row::of(snapshot), &mut self.rows);
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Their ids, in order.
+    pub fn ids(&self) -> &[RoomId] {
+        &self.ids
+    }
+
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&RoomId, Snapshot)> {
+        self.rows().map(|(room, row)| (room, row::snapshot(&row)))
+    }
+
+    /// Each as a row, in order.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&RoomId, row::Row)> {
+        let mut rest = self.rows.as_slice();
+        // Only `push` packs, and each row that it packed can be unpacked.
+        let unpacked = std::iter::from_fn(move || row::unpack(&mut rest).ok());
+        self.ids.iter().zip(unpacked)
+    }
+}
+
+impl FromIterator<(RoomId, Snapshot)> for Rooms {
+    fn from_iter<T: IntoIterator<Item = (RoomId, Snapshot)>>(rooms: T) -> Rooms {
+        let mut all = Rooms::default();
+        for (room, snapshot) in rooms {
+            all.push(room, &snapshot);
+        }
+        all
+    }
 }
 
 /// How well each dependency and each configured probe is, by name.

@@ -1,5 +1,6 @@
 //! A snapshot as a row of numbers, one column each. What moves most stands first, where its bit in a set of columns is cheap.
 
+use super::{Malformed, varint};
 use crate::snapshot::{Counters, Snapshot};
 use voice_common::Count;
 use voice_room::{Epoch, Incarnation, State, Version, Wall};
@@ -29,6 +30,31 @@ fn column(counter: usize) -> usize {
         _ => REST + PASSED + pair * 2,
     }
 }
+
+/// Appends a row in few bytes: which columns are not 0, and these.
+pub(crate) fn pack(row: &Row, out: &mut Vec<u8>) {
+    let set = row.iter().enumerate().filter(|(_, value)| **value != 0);
+    let columns = set.clone().fold(0, |columns, (n, _)| columns | 1u64 << n);
+    varint::put(out, columns);
+    for (_, value) in set {
+        varint::put(out, *value);
+    }
+}
+
+/// Takes a packed row from the front.
+pub(crate) fn unpack(bytes: &mut &[u8]) -> Result<Row, Malformed> {
+    let mut row = [0; COLUMNS];
+    let mut left = varint::take(bytes)?;
+    while left != 0 {
+        let column = left.trailing_zeros() as usize;
+        left &= left - 1;
+        let value = varint::take(bytes)?;
+        *row.get_mut(column).ok_or(NO_COLUMN)? = value;
+    }
+    Ok(row)
+}
+
+pub(crate) const NO_COLUMN: Malformed = Malformed("a column that there is none of");
 
 /// The row of a snapshot.
 pub(crate) fn of(snapshot: &Snapshot) -> Row {
@@ -97,7 +123,31 @@ pub(crate) fn snapshot(row: &Row) -> Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    fn rows() -> impl Strategy<Value = Row> {
+        let value = prop_oneof![3 => Just(0), 1 => 0..300u64, 1 => any::<u64>()];
+        prop::collection::vec(value, COLUMNS).prop_map(|values| std::array::from_fn(|n| values[n]))
+    }
+
+    proptest! {
+        #[test]
+        fn any_rows_come_back_from_how_they_are_packed(some in prop::collection::vec(rows(), 0..5)) {
+            let mut bytes = Vec::new();
+            some.iter().for_each(|row| pack(row, &mut bytes));
+            let mut rest = bytes.as_slice();
+            for row in &some {
+                prop_assert_eq!(&unpack(&mut rest).unwrap(), row);
+            }
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_a_packed_row_or_an_error(bytes: Vec<u8>) {
+            let _ = unpack(&mut bytes.as_slice());
+        }
+    }
 
     #[test]
     fn every_counter_has_a_column_of_its_own_that_is_a_counters() {

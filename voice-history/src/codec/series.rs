@@ -2,7 +2,7 @@
 
 use super::{
     Malformed,
-    row::{COLUMNS, Row, is_counter},
+    row::{self, COLUMNS, NO_COLUMN, Row, is_counter},
     varint,
 };
 
@@ -96,6 +96,52 @@ impl Writer {
     }
 }
 
+/// A writer that waits for its next row, in few bytes: most columns are 0, and 10,000 wait.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// Puts a writer in the place of the one that it holds. `work` is a buffer.
+    pub(crate) fn hold(&mut self, writer: &Writer, work: &mut Vec<u8>) {
+        let Writer { model, run } = writer;
+        work.clear();
+        varint::put(work, *run);
+        varint::put(work, model.columns);
+        row::pack(&model.foreseen, work);
+        row::pack(&model.slope, work);
+        if work.len() == self.0.len() {
+            self.0.copy_from_slice(work);
+        } else {
+            self.0 = work.as_slice().into();
+        }
+    }
+
+    /// Bytes that it takes.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The writer; a new one before the first was put in.
+    pub(crate) fn writer(&self) -> Writer {
+        // Only `hold` makes these bytes, and all that it makes can be read.
+        read_writer(&self.0).unwrap_or(Writer::NEW)
+    }
+}
+
+fn read_writer(mut bytes: &[u8]) -> Result<Writer, Malformed> {
+    let bytes = &mut bytes;
+    Ok(Writer {
+        run: varint::take(bytes)?,
+        model: Model {
+            columns: varint::take(bytes)?,
+            foreseen: row::unpack(bytes)?,
+            slope: row::unpack(bytes)?,
+            begun: true,
+        },
+    })
+}
+
 /// Reads a series.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'b> {
@@ -146,7 +192,7 @@ impl<'b> Reader<'b> {
         if !same {
             self.model.columns = varint::take(&mut self.bytes)?;
             if self.model.columns >> COLUMNS != 0 {
-                return Err(Malformed("a column that there is none of"));
+                return Err(NO_COLUMN);
             }
         }
         let mut left = self.model.columns;

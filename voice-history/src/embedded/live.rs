@@ -1,13 +1,14 @@
 //! What is open: of each room the block that grows, and the chapter. Takes ticks and says what is to be written. No disk here.
 
 use super::{
-    chapter::{Chapter, LENGTH},
+    chapter::{self, Chapter},
     frame::{Frame, FrameWriter, Said},
 };
 use crate::{
     codec::{
-        Malformed, row,
-        series::{Reader, Writer},
+        Malformed,
+        row::Row,
+        series::{Packed, Reader},
         varint,
     },
     snapshot::Tick,
@@ -17,6 +18,14 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 use voice_room::RoomId;
+
+/// Ticks of a full block: two and a half minutes of 5 s. What is open is in memory; longer ones would take more of it, and
+/// shorter ones more of the disk.
+pub(super) const LENGTH: u64 = 30;
+// Readers look so far back for a block that holds a tick, and what a start needs is not older.
+const _: () = assert!(LENGTH <= chapter::LENGTH);
+/// A series grows by so many bytes; by doubling, a third of what is open would be empty.
+const GROWTH: usize = 48;
 
 /// A block of a room: its snapshots of consecutive ticks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +46,7 @@ impl Block {
 
     pub(super) fn decode(first: u64, mut bytes: &[u8]) -> Result<Block, Malformed> {
         let count = varint::take(&mut bytes)?;
-        if count > LENGTH {
+        if count > chapter::LENGTH {
             return Err(Malformed("a block is longer than one can be"));
         }
         Ok(Block {
@@ -61,6 +70,7 @@ pub(super) struct Written {
     pub(super) chapter: Option<Chapter>,
 }
 
+/// A room's block that grows. There is one for each room, so every byte counts.
 #[derive(Debug)]
 struct Open {
     number: u64,
@@ -68,7 +78,7 @@ struct Open {
     /// The last tick it is in; without a row nothing.
     last: u64,
     capacity: u64,
-    writer: Writer,
+    writer: Packed,
     series: Vec<u8>,
 }
 
@@ -79,13 +89,25 @@ impl Open {
             first,
             last: first,
             capacity,
-            writer: Writer::NEW,
+            writer: Packed::default(),
             series: Vec::new(),
         }
     }
 
     fn has_rows(&self) -> bool {
         !self.series.is_empty()
+    }
+
+    /// One more row. What it added is in `work` then.
+    fn push(&mut self, row: &Row, work: &mut Work) {
+        let mut writer = self.writer.writer();
+        work.added.clear();
+        writer.push(row, &mut work.added);
+        self.writer.hold(&writer, &mut work.packed);
+        if self.series.capacity() - self.series.len() < work.added.len() {
+            self.series.reserve_exact(work.added.len().max(GROWTH));
+        }
+        self.series.extend_from_slice(&work.added);
     }
 
     fn block(&self) -> Block {
@@ -98,15 +120,22 @@ impl Open {
 
     /// Takes what it has, and begins anew behind it.
     fn close(&mut self) -> Block {
-        let mut block = Block {
-            first: self.first,
-            count: self.last - self.first + 1,
-            series: Vec::new(),
-        };
-        std::mem::swap(&mut block.series, &mut self.series);
-        *self = Open::new(self.number, self.last + 1, LENGTH);
-        block
+        let next = Open::new(self.number, self.last + 1, LENGTH);
+        let closed = std::mem::replace(self, next);
+        Block {
+            first: closed.first,
+            count: closed.last - closed.first + 1,
+            series: closed.series,
+        }
     }
+}
+
+/// Buffers of a tick.
+#[derive(Debug, Default)]
+struct Work {
+    /// What a row added to its series.
+    added: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// Everything that is open.
@@ -147,8 +176,8 @@ impl Live {
             .is_none_or(|(_, last)| *last != tick.health);
         let mut frame = FrameWriter::new(tick.at, told.then_some(&tick.health));
         self.chapter.push(tick.at, &tick.health);
-        for (room, snapshot) in &tick.rooms {
-            let row = row::of(snapshot);
+        let mut work = Work::default();
+        for (room, row) in tick.rooms.rows() {
             let open = match self.rooms.get_mut(room) {
                 Some(open) => open,
                 None => {
@@ -157,20 +186,19 @@ impl Live {
                     self.rooms.entry(room.clone()).or_insert(Box::new(open))
                 }
             };
-            let before = open.series.len();
-            if before > 0 && open.last == now {
+            let begins = !open.has_rows();
+            if !begins && open.last == now {
                 continue; // a room stands in a tick once
             }
-            if before == 0 {
+            if begins {
                 open.first = now;
             }
             open.last = now;
-            open.writer.push(&row, &mut open.series);
-            let added = open.series.get(before..).unwrap_or_default();
-            if before == 0 {
-                frame.begins(open.number, room, open.capacity, added);
-            } else if !added.is_empty() {
-                frame.differs(open.number, added);
+            open.push(&row, &mut work);
+            if begins {
+                frame.begins(open.number, room, open.capacity, &work.added);
+            } else if !work.added.is_empty() {
+                frame.differs(open.number, &work.added);
             }
             if now - open.first + 1 >= open.capacity {
                 self.closing.push((room.clone(), open.close()));

@@ -20,9 +20,12 @@ use voice_room::RoomId;
 /// The layout of keys and values of this build.
 const FORMAT: &[u8] = b"1";
 /// Of each table. One that was written out stays in memory until the next is.
-const MEMTABLE_BYTES: u64 = 1 << 20;
+const MEMTABLE_BYTES: u64 = 512 << 10;
 /// Reads are few, and the system caches files.
-const CACHE_BYTES: u64 = 2 << 20;
+const CACHE_BYTES: u64 = 256 << 10;
+/// Changes of state that are written at once. A start or a storm has thousands: in one batch they would make a memtable of
+/// ten times its size, in memory that stays in pieces between what lasts.
+const CHANGES_AT_ONCE: usize = 500;
 /// The least that fjall takes.
 const JOURNALS_BYTES: u64 = 64 << 20;
 
@@ -125,7 +128,8 @@ impl Tables {
         Ok(next)
     }
 
-    /// Writes a tick, all of it or nothing. `chapter` is the first tick of the chapter it lies in.
+    /// Writes a tick, all of it or nothing; of many changes of state some may be written without it, and are written again
+    /// with the next. `chapter` is the first tick of the chapter it lies in.
     pub(super) fn write(
         &mut self,
         chapter: u64,
@@ -136,8 +140,13 @@ impl Tables {
             let segment = table(&self.db, &format!("{SEGMENT}{chapter}"))?;
             self.segments.insert(chapter, segment);
         }
+        let mut changes = transitions.chunks(CHANGES_AT_ONCE);
+        let last = changes.next_back().unwrap_or_default();
+        for some in changes {
+            self.insert(None, &[], None, some)?;
+        }
         let frame = Some((chapter, written));
-        self.insert(frame, &written.blocks, written.chapter.as_ref(), transitions)
+        self.insert(frame, &written.blocks, written.chapter.as_ref(), last)
     }
 
     fn insert(

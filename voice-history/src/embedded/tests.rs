@@ -82,10 +82,10 @@ fn next_tick(random: &mut Random, n: u64, rooms: &mut BTreeMap<String, Snapshot>
 }
 
 fn give(history: &mut Embedded, given: &mut Given, tick: Tick) {
-    for (room, snapshot) in &tick.rooms {
+    for (room, snapshot) in tick.rooms.iter() {
         given.entry(room.clone()).or_default().push(Taken {
             at: tick.at,
-            snapshot: snapshot.clone(),
+            snapshot,
         });
     }
     history.take(tick).unwrap();

@@ -50,7 +50,7 @@ pub(super) fn batches(
             room,
             &path_of(path.and_then(|(from, _)| *from), snapshot.state),
             tick.at,
-            snapshot,
+            &snapshot,
         )
     });
     let healths = health.into_iter().flatten().map(|(name, health)| {
@@ -72,7 +72,7 @@ pub(super) fn batches(
         }
     }
     if tick.rooms.len() < paths.0.len() / 2 {
-        let present: std::collections::HashSet<&RoomId> = tick.rooms.iter().map(|(room, _)| room).collect();
+        let present: std::collections::HashSet<&RoomId> = tick.rooms.ids().iter().collect();
         paths.0.retain(|room, _| present.contains(room));
     }
     batches.retain(|batch| !batch.is_empty());

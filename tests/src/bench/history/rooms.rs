@@ -63,7 +63,7 @@ impl Rooms {
         self.tick += 1;
         Tick {
             at,
-            rooms: self.rooms.clone(),
+            rooms: self.rooms.iter().cloned().collect(),
             health: BTreeMap::from([("store".into(), Health::Healthy)]),
             transitions,
         }

@@ -112,6 +112,24 @@ proptest! {
     }
 
     #[test]
+    fn a_writer_that_is_packed_after_each_row_writes_the_same(steps in steps(), add: bool) {
+        let mut row = [0u64; COLUMNS];
+        let mut rows = Vec::new();
+        let (mut packed, mut out, mut work) = (Packed::default(), Vec::new(), Vec::new());
+        for step in steps {
+            for (column, value) in step {
+                row[column] = if add { row[column].wrapping_add(value) } else { value };
+            }
+            rows.push(row);
+            let mut writer = packed.writer();
+            writer.push(&row, &mut out);
+            packed.hold(&writer, &mut work);
+            prop_assert_eq!(packed.0.len(), work.len());
+        }
+        prop_assert_eq!(out, written(&rows));
+    }
+
+    #[test]
     fn a_writer_can_go_on_after_any_row_and_reads_the_same(seed: u64, cut in 1..40usize) {
         let rows = moving(40, seed);
         let (mut writer, mut out) = (Writer::NEW, Vec::new());

@@ -11,7 +11,7 @@ fn all(written: &[Written]) -> Vec<(String, u64, u64)> {
             .max()
             .unwrap_or(0),
     );
-    let begin = written.len().saturating_sub(2 * LENGTH as usize);
+    let begin = written.len().saturating_sub(2 * chapter::LENGTH as usize);
     for w in &written[begin..] {
         replay.take(w.tick, &w.frame).unwrap();
     }
@@ -73,5 +73,27 @@ fn blocks_of_many_rooms_do_not_end_together() {
         most = most.max(live.take(&tick(n, rooms)).blocks.len());
         live.written();
     }
-    assert!(most < 30, "{most} of 1000 at once");
+    // A thirtieth of them with each tick.
+    assert!(most < 2 * 1000 / LENGTH as usize, "{most} of 1000 at once");
+}
+
+/// Of a room whose media moves, half of its block's ticks after it began.
+#[test]
+fn an_open_block_of_a_room_with_media_takes_less_than_400_bytes() {
+    let mut live = Live::new(0);
+    for n in 0..LENGTH + LENGTH / 2 {
+        let mut snapshot = with_packets(n * 250 + n * n % 11);
+        for counter in [3, 9, 12] {
+            let packets = n * 240 + n * n % (counter + 4);
+            snapshot.media.0[counter as usize] = voice_common::Count {
+                packets,
+                bytes: packets * 170 + n % 7,
+            };
+        }
+        live.take(&tick(n, vec![("a", snapshot)]));
+        live.written();
+    }
+    let (_, open) = live.rooms.iter().next().unwrap();
+    let bytes = size_of::<Open>() + open.writer.len() + open.series.capacity();
+    assert!((200..400).contains(&bytes), "{bytes}: {open:?}");
 }
