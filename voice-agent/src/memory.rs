@@ -6,8 +6,10 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Read by jemalloc as it starts, under this name. One arena, since few threads allocate at a time; what was freed goes back to the
-/// system after half a second. By threads that allocate anyway: one of its own would begin before privileges are given up.
+/// Read by jemalloc as it starts, under this name. One arena, since few threads allocate at a time; what is freed in whole pages goes
+/// back to the system at once, for rooms keep the agent busy every five seconds and nobody would give it back in between (a thread
+/// of jemalloc's own would begin before privileges are given up); and each of a dozen threads hoards little.
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static OPTIONS: &[u8; 46] = b"narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0\0";
+static OPTIONS: &[u8; 109] =
+    b"narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0,tcache_max:1024,tcache_nslots_small_max:20,tcache_nslots_large:1\0";

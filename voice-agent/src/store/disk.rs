@@ -21,9 +21,10 @@ const FORMAT: u32 = 1;
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// Of each table. One that was written out stays in memory until the next is, so each counts twice. Room records are some
 /// hundred bytes: thousands of them.
-const MEMTABLE_BYTES: u64 = 1 << 20;
-/// Reads are few: starts, operators' questions, the sweeps.
-const CACHE_BYTES: u64 = 2 << 20;
+const MEMTABLE_BYTES: u64 = 512 << 10;
+/// Reads are few: starts, operators' questions, and sweeps, which would fill it with what nobody asks for again. The system
+/// caches files.
+const CACHE_BYTES: u64 = 256 << 10;
 const JOURNALS_BYTES: u64 = 128 << 20;
 /// A value takes about so much at most: its memory is had at once, and not moved while it grows.
 const VALUE: usize = 1024;
