@@ -1,7 +1,7 @@
 //! A storm of trips: all rooms of a media server at once, by what the kernel's maps say afterwards. A room's deadline is
 //! the time of its decision plus the isolation; `armed_at` is written just before its deadline word.
 
-use super::{DYING, crowd::Crowd};
+use super::{DYING, crowd::Crowd, servers};
 use crate::{
     agent::{Agent, settings::Times},
     bench::{Figure, Goal},
@@ -23,11 +23,12 @@ pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Res
         let armed = armed(&pins).ok().filter(|armed| armed.len() >= DYING as usize)?;
         Some((armed, crowd.complete()?))
     });
-    let (armed, told) = over.with_context(|| {
+    let (armed, all_told) = over.with_context(|| {
         let cut = armed(&pins).map_or_else(|e| format!("{e:#}: none"), |armed| armed.len().to_string());
         format!(
-            "{cut} of {DYING} rooms are cut after {patience:?}; {}\n{}",
+            "{cut} of {DYING} rooms are cut after {patience:?}; {}\n{}\n{}",
             crowd.describe(),
+            told(agent),
             tail(&agent.log())
         )
     })?;
@@ -44,7 +45,7 @@ pub(super) fn figures(agent: &Agent, crowd: &Crowd, times: Times) -> anyhow::Res
         Figure::with_goal("storm_armed_ms", ms(last), "ms", Goal::AtMost(50.0)),
         Figure::with_goal(
             "storm_pushed_100_gateways_ms",
-            ms(told),
+            ms(all_told),
             "ms",
             Goal::AtMost(1000.0),
         ),
@@ -56,6 +57,13 @@ fn armed(pins: &Path) -> anyhow::Result<Vec<RoomEntry>> {
     let tables = pinned::tables(pins)?;
     let entries = (1..tables.slots()).map(|slot| tables.room(slot));
     Ok(entries.filter(|entry| entry.deadline != 0).collect())
+}
+
+/// What the agent itself says of its rooms, and why of one that should be cut.
+fn told(agent: &Agent) -> String {
+    let said = |args: &[&str]| agent.text(args).unwrap_or_else(|e| format!("{e:#}"));
+    let room = servers::name(0);
+    [said(&["status"]), said(&["explain", &room])].join("\n")
 }
 
 /// The last lines of a log.
