@@ -151,6 +151,24 @@ impl Agent {
             .with_context(|| format!("run voice-agent {}", args.join(" ")))
     }
 
+    /// A CLI command on a terminal of its own, run to its end: what is shown there, and the exit code.
+    pub fn on_terminal(&self, args: &[&str]) -> anyhow::Result<(String, Option<i32>)> {
+        // `script` makes the terminal, and a shell takes what it shall run there.
+        let mut words = vec![self.binary.display().to_string(), "--config".into()];
+        words.push(self.config().display().to_string());
+        words.extend(args.iter().map(|arg| (*arg).to_owned()));
+        let mut script = Netns::existing(&self.netns)?.command("script");
+        script.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+        let out = script
+            .stdin(Stdio::null())
+            .output()
+            .context("run script (package bsdutils)")?;
+        Ok((
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            out.status.code(),
+        ))
+    }
+
     /// The output of a CLI command that succeeds, as text.
     pub fn text(&self, args: &[&str]) -> anyhow::Result<String> {
         let out = self.cli(args)?;

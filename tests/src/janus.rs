@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Where the agent takes the events.
-const EVENTS: &str = "127.0.0.1:7401";
+pub const EVENTS: &str = "127.0.0.1:7401";
 
 /// A running Janus with its rooms (1001, 1002, …), signalling and ffmpeg senders.
 #[derive(Debug)]

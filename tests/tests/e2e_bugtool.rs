@@ -125,3 +125,32 @@ fn the_archive_tells_all_without_secrets_with_the_agent_alive_and_what_the_host_
         assert!(missing.iter().any(|part| part == name), "{name} in {missing:?}");
     }
 }
+
+#[test]
+fn on_a_terminal_no_archive_is_shown_and_it_is_said_how_to_get_one() {
+    let stage = Stage::new(Settings::new(Times::TEST));
+    let (shown, code) = stage.agent.on_terminal(&["bugtool"]).unwrap();
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(
+        shown.contains("not for a terminal") && shown.contains("-o FILE"),
+        "{shown}"
+    );
+    assert!(shown.len() < 500 && !shown.contains('\u{1f}'), "{shown:?}");
+    // Into a file it tells a person what it does.
+    let dir = Scratch::new("bugtool").unwrap();
+    let file = dir.path().join("bug.tar.gz").display().to_string();
+    let (shown, code) = stage.agent.on_terminal(&["bugtool", "-o", &file]).unwrap();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(
+        shown.contains("bugtool: status.json") && shown.contains(&format!("Wrote {file}")),
+        "{shown}"
+    );
+    assert!(
+        Command::new("tar")
+            .args(["-tzf", &file])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+}

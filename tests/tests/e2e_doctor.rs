@@ -54,6 +54,27 @@ fn a_healthy_node_with_live_rooms_has_no_failing_check() {
     );
 }
 
+/// Each line begins with what a person looks for, and what is wrong says what to do; the exit code is that of `--json`.
+#[test]
+fn on_a_terminal_each_check_has_a_line_and_what_fails_says_what_to_do() {
+    let mut stage = Stage::new(Settings::new(Times::TEST));
+    let (shown, code) = stage.agent.on_terminal(&["doctor"]).unwrap();
+    assert_eq!(code, Some(0), "{shown}");
+    let (report, _) = doctor(&stage.agent, &[]);
+    for finding in report["checks"].as_array().unwrap() {
+        let name = finding["check"].as_str().unwrap();
+        assert!(shown.contains(name), "no {name} in {shown}");
+    }
+    stage.agent.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let (shown, code) = stage.agent.on_terminal(&["doctor"]).unwrap();
+    stage.agent.signal(nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("fail") && shown.contains("see its log"), "{shown}");
+    // Being looked at costs nobody a packet.
+    stage.alpha.assert_lost_nothing();
+    stage.beta.assert_lost_nothing();
+}
+
 #[test]
 fn media_of_bound_ports_that_can_leave_by_an_unattached_interface_fails_and_names_it() {
     let settings = Settings::new(Times::TEST).set("kernel.interfaces", &format!("[\"{NODE_DEV}\"]"));

@@ -1,5 +1,6 @@
-//! The whole agent on a Janus that answers nonsense, or takes connections and ends them: what it was told before stays true,
-//! nobody is cut for what only we do not understand, and silence is judged as silence.
+//! The whole agent on a Janus that answers nonsense, or takes connections and ends them, or hangs after that: what it was told
+//! before stays true, nobody is cut for what only we do not understand, and silence is judged as silence. Nonsense on the
+//! listener for its events is in `e2e_janus_events`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they fail")]
 
 use nix::sys::signal::Signal;
@@ -72,22 +73,36 @@ impl Scene {
         }
     }
 
-    /// While this is answered longer than the stuck time, no room is cut, and it is counted.
-    fn assert_held_while(&self, nonsense: Nonsense) {
-        let failed = self.counter("voice_agent_janus_listings_failed_total");
-        self.proxy.talk(Some(nonsense));
+    /// Longer than the stuck time.
+    fn assert_live_throughout(&self) {
         let end = clock::now() + LASTS;
         while clock::now() < end {
             self.assert_live();
             thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// While this is answered longer than the stuck time, no room is cut, and it is counted.
+    fn assert_held_while(&self, nonsense: Nonsense) {
+        let failed = self.counter("voice_agent_janus_listings_failed_total");
+        self.proxy.talk(Some(nonsense));
+        self.assert_live_throughout();
         let now = self.counter("voice_agent_janus_listings_failed_total");
         assert!(now > failed, "{nonsense:?} was not counted");
     }
 }
 
+/// How the admin socket is silent.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// Connections are taken and end.
+    Closes,
+    /// Connections are taken and stay, and no question is answered.
+    Hangs,
+}
+
 /// Janus mixes nothing, so that no RTP leaves: only that it answers keeps the rooms. At last it answers nothing.
-fn only_answers_keep_the_rooms(answers: &[Nonsense], silence: Nonsense) {
+fn only_answers_keep_the_rooms(answers: &[Nonsense], silence: Silence) {
     let scene = Scene::new();
     let ports = ROOMS.map(|room| scene.lab.ports(room).unwrap());
     scene.lab.signal(Signal::SIGSTOP).unwrap();
@@ -97,7 +112,10 @@ fn only_answers_keep_the_rooms(answers: &[Nonsense], silence: Nonsense) {
     for ports in &ports {
         assert!(scene.taps.sent(ports) > 100);
     }
-    scene.proxy.talk(Some(silence));
+    match silence {
+        Silence::Closes => scene.proxy.talk(Some(Nonsense::Close)),
+        Silence::Hangs => scene.proxy.block(true),
+    }
     clock::wait_for("silence is judged", TIMES.stuck_after + SOON * 2, || {
         ROOMS.iter().any(|room| scene.agent.state(room) == "EXPIRED")
     });
@@ -112,7 +130,7 @@ fn no_room_is_cut_for_answers_that_are_not_understood_but_for_connections_that_o
             Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sess"#),
             Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sessions":"all of them"}"#),
         ],
-        Nonsense::Close,
+        Silence::Closes,
     );
 }
 
@@ -124,6 +142,38 @@ fn no_room_is_cut_for_answers_too_long_to_others_or_refused() {
             Nonsense::Packet(r#"{"janus":"success","transaction":"of somebody else","sessions":[]}"#),
             Nonsense::Refused,
         ],
-        Nonsense::Close,
+        Silence::Closes,
     );
+}
+
+#[test]
+fn a_janus_that_hangs_after_it_answered_nonsense_and_sends_nothing_is_judged_as_silent() {
+    only_answers_keep_the_rooms(&[Nonsense::Packet("\u{0}\u{1}no JSON")], Silence::Hangs);
+}
+
+#[test]
+fn a_janus_that_hangs_after_it_answered_nonsense_costs_no_packet_as_long_as_its_media_flows() {
+    let scene = Scene::new();
+    let pid = scene.agent.pid().unwrap();
+    let failed = || scene.counter("voice_agent_janus_admin_failed_total");
+    scene.assert_held_while(Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sess"#));
+    let before = failed();
+    scene.proxy.block(true);
+    scene.assert_live_throughout();
+    assert!(failed() > before, "that nothing is answered was not counted");
+    scene.proxy.talk(None);
+    scene.proxy.block(false);
+    clock::wait_for("listings are answered again", SOON, || {
+        let age = scene.agent.room("1001").unwrap_or_default()["heartbeat_age_ms"].clone();
+        age.as_u64().is_some_and(|age| age < 1000)
+    });
+    scene.assert_live();
+    assert_eq!(scene.agent.pid().unwrap(), pid, "another agent");
+    for room in ROOMS {
+        let ports = scene.lab.ports(room).unwrap();
+        scene.lab.verb(&["stop-media", room]).unwrap();
+        assert!(scene.taps.wait_quiet(&ports, SOON), "ffmpeg did not end");
+        assert!(scene.taps.sent(&ports) > 500, "{room}");
+        assert_eq!(scene.taps.delivered(&ports), scene.taps.sent(&ports), "{room}");
+    }
 }

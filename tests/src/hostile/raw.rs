@@ -4,7 +4,7 @@ use crate::{netns::Netns, peer::AGENT_URL};
 use anyhow::Context;
 use prost::{Message as _, bytes::Bytes};
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -103,18 +103,26 @@ async fn converse(role: &'static str, id: &str, said: Vec<Bytes>) -> anyhow::Res
 
 /// Sends `bytes` to the agent's port and returns everything that comes until the agent closes the connection.
 pub fn tcp(ns: &Netns, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    tcp_to(ns, AGENT_URL.trim_start_matches("http://"), bytes)
+}
+
+/// The same to another address that the agent listens at.
+pub fn tcp_to(ns: &Netns, addr: &str, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let bytes = bytes.to_vec();
     ns.run(move || -> anyhow::Result<Vec<u8>> {
-        let addr = AGENT_URL.trim_start_matches("http://");
         let mut stream = TcpStream::connect(addr)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&bytes)?;
+        // Closed while bytes of ours were unread.
+        let closed =
+            |e: &std::io::Error| matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        match stream.write_all(&bytes) {
+            Err(e) if !closed(&e) => return Err(e).context("send to the agent"),
+            _ => {}
+        }
         let mut said = Vec::new();
         match stream.read_to_end(&mut said) {
-            Ok(_) => Ok(said),
-            // Closed while bytes of ours were unread.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(said),
-            Err(e) => Err(e).context("the agent did not close the connection"),
+            Err(e) if !closed(&e) => Err(e).context("the agent did not close the connection"),
+            _ => Ok(said),
         }
     })?
 }

@@ -44,6 +44,7 @@ pub(crate) const TEST: &[Need] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("setpriv", "util-linux"),
+    ("script", "bsdutils"),
     ("mount", "mount"),
     ("openssl", "openssl"),
     ("etcd", "etcd-server"),
