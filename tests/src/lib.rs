@@ -34,3 +34,4 @@ pub mod stage;
 pub mod store_cases;
 pub mod sweep;
 pub mod tap;
+pub mod terminal;

@@ -10,6 +10,7 @@ pub(crate) use ops::REASON;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use crate::{
     driver::Handle, history::History, proto::admin::admin_server::AdminServer, telemetry::audit::Audit,

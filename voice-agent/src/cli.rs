@@ -23,6 +23,7 @@ mod run;
 mod status;
 mod text;
 mod token;
+mod top;
 mod topology;
 mod unattended;
 
@@ -118,6 +119,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
                 KernelCommand::Status => kernel::status(&paths, out).await,
                 KernelCommand::Detach => kernel::detach(&paths, &audit, out),
             },
+            Command::Top => top::top(&paths, out).await,
             Command::Topology { room } => topology::topology(&paths, out, room.as_ref()).await,
         }
     })

@@ -18,6 +18,7 @@ mod recover;
 mod sample;
 mod snapshot;
 mod start;
+pub mod top;
 mod vitals;
 
 pub use figures::{Figures, Tally};
@@ -91,6 +92,7 @@ struct Driver {
     /// Whether the store answered when last asked.
     store_answers: bool,
     tally: Tally,
+    recent: top::Recent,
     vitals: Vitals,
     tiers: Tiers,
     audit: Audit,

@@ -20,7 +20,7 @@ use voice_agent::{
 };
 use voice_room::{
     Epoch, EventType, Incarnation, NodeName, OpId, Rejected, RoomId, State, StateChangeEvent, Version, Wall,
-    config::Mode, timeline::Actor,
+    config::Mode, core::Census, timeline::Actor,
 };
 
 /// A directory in which an agent could live, with a configuration that points there.
@@ -139,6 +139,25 @@ fn a_wrong_flag_a_bad_room_id_and_a_release_of_nothing_in_particular_exit_2() {
         let out = voice_agent(dir.path(), args);
         assert_eq!(exit(&out), 2, "{args:?}");
         assert!(stderr(&out).contains(said), "{args:?}: {}", stderr(&out));
+    }
+}
+
+#[test]
+fn top_without_a_terminal_or_with_json_exits_2_and_names_the_commands_that_tell_the_same() {
+    let dir = nowhere();
+    for (args, said) in [
+        (&["top"][..], "top needs a terminal as its output"),
+        (&["top", "--json"], "top is a screen for people and has no JSON"),
+    ] {
+        let out = voice_agent(dir.path(), args);
+        assert_eq!(exit(&out), 2, "{args:?}");
+        assert!(stderr(&out).contains(said), "{}", stderr(&out));
+        assert!(
+            stderr(&out).contains("`voice-agent status`, `rooms`"),
+            "{}",
+            stderr(&out)
+        );
+        assert!(stdout(&out).is_empty());
     }
 }
 
@@ -359,6 +378,8 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
         while let Some(message) = driver.recv().await {
             match message {
                 Message::Query(Query::Rooms(to)) => drop(to.send(Vec::new())),
+                Message::Query(Query::Census(to)) => drop(to.send(Census::default())),
+                Message::Query(Query::Top(_, to)) => drop(to.send(Box::default())),
                 Message::Query(Query::Room(_, to)) => drop(to.send(None)),
                 Message::Query(Query::Explain(_, to)) => drop(to.send(Ok(Vec::new()))),
                 Message::Query(Query::Maintenance(to)) => drop(to.send(Vec::new())),

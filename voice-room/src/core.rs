@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod broken;
 mod cap;
+mod census;
 mod change;
 mod clients;
 mod counts;
@@ -40,6 +41,7 @@ use alloc::{
     vec::Vec,
 };
 pub use authority::{Authority, Tenure};
+pub use census::Census;
 use core::time::Duration;
 pub use glance::Glance;
 use room::{Moment, Room};

@@ -3,7 +3,7 @@
 use super::{
     ANSWER_WITHIN, About, convert,
     events::{Events, Readers},
-    history,
+    history, top,
 };
 use crate::{
     driver::{Handle, Stopped},
@@ -61,7 +61,7 @@ impl Admin for Ops {
     }
 
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
-        let rooms = asked(self.handle.rooms()).await?;
+        let census = asked(self.handle.census()).await?;
         let kernel = asked(self.handle.kernel()).await?;
         let maintenance = asked(self.handle.maintenance()).await?;
         let of_every_room = maintenance.iter().find(|m| m.room.is_none());
@@ -76,7 +76,7 @@ impl Admin for Ops {
             uptime_ms: convert::millis(now.since(self.about.started)),
             mode: convert::mode(self.about.mode),
             kill_switch: kernel.kill_switch,
-            rooms: Some(convert::counts(&rooms)),
+            rooms: Some(convert::counts(&census)),
             kernel: Some(convert::kernel(&kernel)),
             maintenance_of_every_room: of_every_room.map(|m| convert::maintenance(m, now)),
             rooms_under_maintenance: u32::try_from(of_rooms).unwrap_or(u32::MAX),
@@ -93,6 +93,13 @@ impl Admin for Ops {
         let wanted = views.iter().filter(|v| !blocked_only || v.block.is_some());
         let rooms = wanted.map(|v| convert::room(v, &self.about.node, now)).collect();
         Ok(Response::new(pb::RoomsResponse { rooms }))
+    }
+
+    async fn top(&self, request: Request<pb::TopRequest>) -> Answer<pb::TopResponse> {
+        let page = top::page(request.get_ref())?;
+        let offset = page.offset;
+        let found = asked(self.handle.top(page)).await?;
+        Ok(Response::new(top::answer(&found, offset, &self.about)))
     }
 
     async fn show(&self, request: Request<pb::ShowRequest>) -> Answer<pb::Room> {

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    driver::{Message, Query},
+    driver::{
+        Message, Query,
+        top::{Only, PAGE, Page, Sort, Top},
+    },
     kernel::KernelStatus,
     proto::admin::{self as pb, admin_client::AdminClient},
     store::Position,
@@ -21,7 +24,7 @@ use tonic::{
 use voice_room::{
     Epoch, EventType, Incarnation, Mono, Rejected, RoomId, State, Version,
     command::Accepted,
-    core::{BlockView, RoomView},
+    core::{BlockView, Census, RoomView},
     input::Ask,
     timeline::{Actor, Progress},
 };
@@ -118,6 +121,7 @@ fn view(room: &str, blocked: bool) -> RoomView {
         witness: None,
         passed: 10,
         dropped: 5,
+        drop_rate: None,
         would_drop: 0,
         block: blocked.then(|| BlockView {
             reason: "stuck".into(),
@@ -452,8 +456,16 @@ async fn status_counts_rooms_and_packets_and_names_the_mode() {
                 Some(Message::Query(Query::Maintenance(answer))) => {
                     answer.send(vec![upgrade(None), upgrade(Some("a"))]).unwrap();
                 }
-                Some(Message::Query(Query::Rooms(answer))) => {
-                    answer.send(vec![view("a", true), view("b", false)]).unwrap();
+                Some(Message::Query(Query::Census(answer))) => {
+                    let census = Census {
+                        total: 2,
+                        states: [0, 1, 0, 1, 0],
+                        blocked: 1,
+                        passed: 20,
+                        dropped: 10,
+                        ..Census::default()
+                    };
+                    answer.send(census).unwrap();
                 }
                 Some(Message::Query(Query::Kernel(answer))) => answer.send(KernelStatus::default()).unwrap(),
                 other => panic!("unexpected {other:?}"),
@@ -474,6 +486,58 @@ async fn status_counts_rooms_and_packets_and_names_the_mode() {
         (2, 1, 1, 1)
     );
     assert_eq!((rooms.passed_packets, rooms.dropped_packets), (20, 10));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_of_rooms_is_asked_for_as_wanted_and_what_is_not_known_never_reaches_the_driver() {
+    let (mut served, mut client) = Served::start().await;
+    let asked = |sort: &str, only: &str, matching: &str| pb::TopRequest {
+        sort: sort.into(),
+        only: only.into(),
+        matching: matching.into(),
+        offset: 3,
+        limit: 1_000_000,
+        ..pb::TopRequest::default()
+    };
+    let long = "a".repeat(65);
+    for (bad, said) in [
+        (asked("size", "", ""), "allowed are attention, room, since"),
+        (
+            asked("", "LIVE", ""),
+            "allowed are blocked, held, missing, CREATED",
+        ),
+        (asked("", "", &long), "an id has 64 at most"),
+    ] {
+        let refused = client.top(bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(said), "{refused}");
+    }
+    assert!(served.driver.try_recv().is_err());
+    let played = async {
+        let Some(Message::Query(Query::Top(page, to))) = served.driver.recv().await else {
+            panic!("expected a question")
+        };
+        let top = Top {
+            rooms: vec![view("talk-1", true)],
+            matching: 4,
+            ..Top::default()
+        };
+        to.send(Box::new(top)).unwrap();
+        page
+    };
+    let (answer, page) = tokio::join!(client.top(asked("drops", "EXPIRED", "Talk")), played);
+    let expected = Page {
+        sort: Sort::Drops,
+        reverse: false,
+        only: Only::In(State::Expired),
+        matching: "talk".into(),
+        offset: 3,
+        limit: PAGE,
+    };
+    assert_eq!(page, expected, "and never more than a page");
+    let answer = answer.unwrap().into_inner();
+    assert_eq!((answer.rooms.len(), answer.matching, answer.offset), (1, 4, 3));
     served.stop().await;
 }
 

@@ -71,6 +71,8 @@ pub enum Command {
     },
     /// One screen: agent, rooms by state, cuts, kernel, counters
     Status,
+    /// The node on a full screen, asked anew every second: rooms, cuts, drop rates, dependencies, trips; a room with its timeline
+    Top,
     /// List the rooms of this node
     Rooms {
         /// Only those under a cut; works without the agent

@@ -30,7 +30,8 @@ pub(super) async fn explain(paths: &Paths, out: Output, room: &RoomId) -> Result
     out.print(&answer, story)
 }
 
-fn story(answer: &ExplainResponse, out: Output) -> String {
+/// The evidence as text.
+pub(super) fn story(answer: &ExplainResponse, out: Output) -> String {
     if answer.entries.is_empty() {
         return format!("Nothing is recorded of room {} yet.\n", answer.room);
     }

@@ -41,6 +41,20 @@ impl Output {
         self.json
     }
 
+    /// Whether there are colours.
+    pub(super) fn has_color(self) -> bool {
+        self.color
+    }
+
+    /// With colours, for people.
+    #[cfg(test)]
+    pub(super) fn colored() -> Output {
+        Output {
+            json: false,
+            color: true,
+        }
+    }
+
     /// Without colours, for people.
     #[cfg(test)]
     pub(super) fn plain() -> Output {

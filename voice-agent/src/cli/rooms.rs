@@ -4,6 +4,8 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+pub(super) use show::show as described;
+
 use super::{
     Failure,
     client::call,
@@ -111,7 +113,7 @@ fn row(room: &Room, out: Output) -> Vec<Cell> {
 }
 
 /// The colour of a state.
-fn state_tone(state: &str) -> Option<Tone> {
+pub(super) fn state_tone(state: &str) -> Option<Tone> {
     match state {
         "LIVEING" => Some(Tone::Good),
         "GRACE_CLOSING" => Some(Tone::Look),
@@ -120,7 +122,8 @@ fn state_tone(state: &str) -> Option<Tone> {
     }
 }
 
-fn heartbeat(room: &Room) -> (String, Option<Tone>) {
+/// When its last heartbeat came.
+pub(super) fn heartbeat(room: &Room) -> (String, Option<Tone>) {
     match (room.heartbeat_age_ms, room.misses) {
         (None, _) => ("never".into(), Some(Tone::Faint)),
         (Some(age), 0) => (text::duration(age), None),
@@ -132,7 +135,7 @@ fn heartbeat(room: &Room) -> (String, Option<Tone>) {
 }
 
 /// The one thing most worth knowing of a room.
-fn note(room: &Room) -> (Option<Tone>, String) {
+pub(super) fn note(room: &Room) -> (Option<Tone>, String) {
     if let Some(block) = &room.block {
         let ports = if room.ports.is_empty() {
             "nothing bound, "

@@ -126,6 +126,7 @@ impl Driver {
             Command::Members(changes) => self.members(changes),
             Command::Record(entry) => {
                 self.tally.take(&entry);
+                self.recent.take(&entry);
                 self.vitals.take(&entry);
                 if let (Some(snapshots), What::Transition(change)) = (&mut self.snapshots, &entry.what) {
                     snapshots.changed(change);

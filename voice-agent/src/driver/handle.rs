@@ -1,6 +1,9 @@
 //! How adapters and the admin service speak to the driver.
 
-use super::{Figures, NotMaintained};
+use super::{
+    Figures, NotMaintained,
+    top::{Page, Top},
+};
 use crate::{
     kernel::KernelStatus,
     session::PeerView,
@@ -11,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use voice_room::{
     Entry, Input, Isolation, Maintenance, Rejected, RoomId, StateChangeEvent,
     command::Accepted,
-    core::RoomView,
+    core::{Census, RoomView},
     input::{ClientFact, Request},
     timeline::Actor,
 };
@@ -34,6 +37,8 @@ pub enum Message {
 #[expect(missing_docs, reason = "each stands beside the `Handle` method of its name")]
 pub enum Query {
     Rooms(oneshot::Sender<Vec<RoomView>>),
+    Census(oneshot::Sender<Census>),
+    Top(Page, oneshot::Sender<Box<Top>>),
     Room(RoomId, oneshot::Sender<Option<RoomView>>),
     CheckJoin(RoomId, oneshot::Sender<JoinAnswer>),
     Isolations(oneshot::Sender<Vec<Isolation>>),
@@ -117,6 +122,16 @@ impl Handle {
     /// Every room.
     pub async fn rooms(&self) -> Result<Vec<RoomView>, Stopped> {
         self.ask(|tx| Message::Query(Query::Rooms(tx))).await
+    }
+
+    /// How many rooms are how.
+    pub async fn census(&self) -> Result<Census, Stopped> {
+        self.ask(|tx| Message::Query(Query::Census(tx))).await
+    }
+
+    /// A page of rooms, and what stands around it.
+    pub async fn top(&self, page: Page) -> Result<Box<Top>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Top(page, tx))).await
     }
 
     /// One room.

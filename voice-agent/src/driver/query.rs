@@ -7,6 +7,8 @@ impl Driver {
     pub(super) fn query(&mut self, query: Query) {
         match query {
             Query::Rooms(to) => drop(to.send(self.core.views(now()))),
+            Query::Census(to) => drop(to.send(self.core.census(now()))),
+            Query::Top(page, to) => drop(to.send(Box::new(self.top(&page)))),
             Query::Room(room, to) => drop(to.send(self.core.view(&room, now()))),
             Query::Isolations(to) => drop(to.send(self.core.isolations(now()))),
             Query::Kernel(to) => drop(to.send(self.kernel.status())),

@@ -341,6 +341,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         tasks: TaskTracker::new(),
         store_answers: true,
         tally: Tally::default(),
+        recent: super::top::Recent::default(),
         vitals,
         tiers,
         audit,

@@ -60,6 +60,8 @@ pub struct RoomView {
     pub passed: u64,
     /// Packets dropped since binding.
     pub dropped: u64,
+    /// Packets dropped in a second, between the last two readings; `None`: not known.
+    pub drop_rate: Option<u32>,
     /// Packets shadow mode would have dropped.
     pub would_drop: u64,
     /// The trip it is under.
@@ -134,6 +136,7 @@ impl Core {
             witness: self.testimony(now, room),
             passed: counts.passed,
             dropped: counts.dropped,
+            drop_rate: self.drop_rate(room, now),
             would_drop: counts.would_drop,
             block: room.trip.as_ref().map(|trip| BlockView {
                 reason: trip.reason.clone(),

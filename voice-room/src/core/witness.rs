@@ -14,6 +14,8 @@ pub(crate) struct Witness {
     past: VecDeque<Rtp>,
     latest: Option<(Mono, Counts)>,
     last_rtp: Option<Mono>,
+    /// Packets dropped in a second, between the last two samples.
+    drop_rate: Option<u32>,
 }
 
 /// What of an older sample is asked for.
@@ -57,6 +59,12 @@ impl Witness {
         if moved {
             self.last_rtp = Some(now);
         }
+        self.drop_rate = self.latest.as_ref().and_then(|(at, last)| {
+            let elapsed = now.since(*at).as_millis();
+            let dropped = u128::from(counts.dropped.saturating_sub(last.dropped));
+            let a_second = (dropped * 1000).checked_div(elapsed)?;
+            Some(u32::try_from(a_second).unwrap_or(u32::MAX))
+        });
         self.thin(now, window);
         self.latest = Some((now, counts.clone()));
     }
@@ -86,6 +94,12 @@ impl Witness {
             rtp_out: latest.rtp_out.saturating_sub(base.rtp_out),
             saw_egress: latest.rtp_out > 0,
         })
+    }
+
+    /// Packets dropped in a second, between the last two samples; `None` with fewer, or when the latest is older than `fresh`.
+    pub(crate) fn drop_rate(&self, now: Mono, fresh: Duration) -> Option<u32> {
+        let (at, _) = self.latest.as_ref()?;
+        self.drop_rate.filter(|_| now.since(*at) <= fresh)
     }
 
     /// The latest counters.
@@ -148,6 +162,25 @@ mod tests {
     fn counters_that_were_not_read_lately_say_nothing() {
         let w = sampled(5, 50, |s| counts(s, s));
         assert_eq!(w.testimony(at(61), WINDOW, Duration::from_secs(10)), None);
+    }
+
+    #[test]
+    fn drops_a_second_are_those_between_the_last_two_readings_of_one_life_while_they_are_fresh() {
+        let fresh = Duration::from_secs(10);
+        let dropped = |n: u64| Counts {
+            dropped: n,
+            ..counts(9, 9)
+        };
+        let mut w = Witness::default();
+        w.push(at(0), Incarnation(1), &dropped(70), WINDOW);
+        assert_eq!(w.drop_rate(at(0), fresh), None, "one reading has no rate");
+        w.push(at(5), Incarnation(1), &dropped(570), WINDOW);
+        assert_eq!(w.drop_rate(at(6), fresh), Some(100));
+        w.push(at(10), Incarnation(1), &dropped(570), WINDOW);
+        assert_eq!(w.drop_rate(at(10), fresh), Some(0));
+        assert_eq!(w.drop_rate(at(21), fresh), None, "nobody reads any more");
+        w.push(at(22), Incarnation(2), &dropped(900), WINDOW);
+        assert_eq!(w.drop_rate(at(22), fresh), None, "another life");
     }
 
     #[test]

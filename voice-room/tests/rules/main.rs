@@ -7,6 +7,7 @@
 
 mod bounds;
 mod broken;
+mod census;
 mod lives;
 mod maintenance;
 mod model;

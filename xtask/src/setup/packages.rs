@@ -50,6 +50,9 @@ pub(crate) const TEST: &[Need] = &[
     ("etcd", "etcd-server"),
     ("influxd", "influxdb"),
     ("etcdctl", "etcd-client"),
+    ("tmux", "tmux"),
+    ("stty", "coreutils"),
+    ("rsvg-convert", "librsvg2-bin"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
@@ -165,12 +168,14 @@ mod tests {
         assert_eq!(
             missing(&[DEMO, TEST], |_| false),
             [
+                "coreutils",
                 "e2fsprogs",
                 "etcd-client",
                 "etcd-server",
                 "ethtool",
                 "influxdb",
                 "iproute2",
+                "librsvg2-bin",
                 "make",
                 "mount",
                 "openssl",
@@ -178,6 +183,7 @@ mod tests {
                 "redis-server",
                 "redis-tools",
                 "tcpdump",
+                "tmux",
                 "util-linux",
             ]
         );

@@ -3,8 +3,8 @@
 use super::{maintenance, millis, name, time, witness};
 use crate::proto::admin::{self as pb, BlockInfo, BlockStep, Room, RoomCounts};
 use voice_room::{
-    NodeName, State, Wall,
-    core::{Authority, BlockView, RoomView, StepState},
+    NodeName, Wall,
+    core::{Authority, BlockView, Census, RoomView, StepState},
     timeline::Step,
 };
 
@@ -34,6 +34,7 @@ pub fn room(v: &RoomView, node: &NodeName, now: Wall) -> Room {
         witness: v.witness.as_ref().map(witness),
         passed_packets: v.passed,
         dropped_packets: v.dropped,
+        dropped_per_second: v.drop_rate,
         would_drop_packets: v.would_drop,
         block: v.block.as_ref().map(block),
         unstored_changes: v.unstored,
@@ -91,29 +92,24 @@ fn step((step, state): &(Step, StepState)) -> BlockStep {
 }
 
 /// The figures over all rooms.
-pub fn counts(rooms: &[RoomView]) -> RoomCounts {
-    let count = |is: fn(&RoomView) -> bool| number(rooms.iter().filter(|v| is(v)).count());
-    let sum = |of: fn(&RoomView) -> u64| rooms.iter().map(of).fold(0, u64::saturating_add);
+pub fn counts(c: &Census) -> RoomCounts {
+    let [created, liveing, grace_closing, expired, destroyed] = c.states;
     RoomCounts {
-        total: number(rooms.len()),
-        created: count(|v| v.state == State::Created),
-        liveing: count(|v| v.state == State::Liveing),
-        grace_closing: count(|v| v.state == State::GraceClosing),
-        expired: count(|v| v.state == State::Expired),
-        destroyed: count(|v| v.state == State::Destroyed),
-        blocked: count(|v| v.block.is_some()),
-        held: count(|v| v.held.is_some()),
-        would_trip: count(|v| v.would_trip),
-        missing_heartbeats: count(|v| v.misses > 0),
-        unstored_changes: rooms.iter().map(|v| v.unstored).fold(0, u32::saturating_add),
-        passed_packets: sum(|v| v.passed),
-        dropped_packets: sum(|v| v.dropped),
-        would_drop_packets: sum(|v| v.would_drop),
-        claiming: count(|v| matches!(v.authority, Authority::Claiming { .. })),
-        ceded: count(|v| v.authority.ceded_to().is_some()),
+        total: c.total,
+        created,
+        liveing,
+        grace_closing,
+        expired,
+        destroyed,
+        blocked: c.blocked,
+        held: c.held,
+        would_trip: c.would_trip,
+        missing_heartbeats: c.missing_heartbeats,
+        unstored_changes: c.unstored_changes,
+        passed_packets: c.passed,
+        dropped_packets: c.dropped,
+        would_drop_packets: c.would_drop,
+        claiming: c.claiming,
+        ceded: c.ceded,
     }
-}
-
-fn number(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -11,7 +11,8 @@ use crate::{
 };
 use std::fmt::Write;
 
-pub(super) fn show(room: &Room, out: Output) -> String {
+/// Line by line, and what to type next.
+pub(in crate::cli) fn show(room: &Room, out: Output) -> String {
     let mut lines = Lines {
         out,
         text: String::new(),

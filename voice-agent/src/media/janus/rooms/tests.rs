@@ -410,6 +410,7 @@ fn view(room: &str, state: State, source: Option<SourceId>) -> RoomView {
         witness: None,
         passed: 0,
         dropped: 0,
+        drop_rate: None,
         would_drop: 0,
         block: None,
         authority: voice_room::core::Authority::Held(voice_room::Epoch::default()),
