@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::metadata::AsciiMetadataValue;
 use voice_agent::proto::v1::{
-    AgentMessage, ExpiredAck, Hello, Keepalive, KeepaliveKind, PeerMessage,
+    AgentMessage, ExpiredAck, Hello, Keepalive, KeepaliveKind, PeerMessage, PrepareAck,
     agent_message::Message as FromAgent, peer_message::Message as ToAgent, session_client::SessionClient,
 };
 use voice_room::Mono;
@@ -41,6 +41,24 @@ pub struct Identity {
     pub id: String,
     /// Rooms served from the start.
     pub rooms: Vec<String>,
+}
+
+/// How a peer speaks.
+#[derive(Debug, Clone)]
+pub struct Speech {
+    /// The protocol version it says. From 2 on it is asked to agree to changes, and agrees.
+    pub protocol: u32,
+    /// `traceparent`
+    pub traceparent: Option<String>,
+}
+
+impl Default for Speech {
+    fn default() -> Speech {
+        Speech {
+            protocol: 1,
+            traceparent: None,
+        }
+    }
 }
 
 /// One message of the agent, and when it came.
@@ -70,11 +88,16 @@ struct Shared {
 impl Connection {
     /// Connects from inside `ns` and waits until the agent said welcome.
     pub fn open(ns: &Netns, who: Identity) -> anyhow::Result<Connection> {
+        Connection::open_as(ns, who, Speech::default())
+    }
+
+    /// The same, speaking in another way.
+    pub fn open_as(ns: &Netns, who: Identity, how: Speech) -> anyhow::Result<Connection> {
         let (out, outgoing) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared::default());
         let inside = shared.clone();
         let name = who.id.clone();
-        let thread = ns.spawn(move || keep_open(&who, &inside, outgoing));
+        let thread = ns.spawn(move || keep_open((&who, &how), &inside, outgoing));
         let connection = Connection {
             out: Some(out),
             shared,
@@ -126,13 +149,13 @@ impl Drop for Connection {
 }
 
 /// Runs until the connection's owner drops its end of `outgoing`.
-fn keep_open(who: &Identity, shared: &Shared, outgoing: mpsc::Receiver<ToAgent>) {
+fn keep_open((who, how): (&Identity, &Speech), shared: &Shared, outgoing: mpsc::Receiver<ToAgent>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|e| panic!("make a runtime: {e}"));
     runtime.block_on(async {
         let mut outgoing = outgoing;
         while !outgoing.is_closed() {
-            if let Err(status) = one_stream(who, shared, &mut outgoing).await {
+            if let Err(status) = one_stream((who, how), shared, &mut outgoing).await {
                 tracing::debug!(peer = who.id, %status, "session stream ended");
             }
             shared.welcomed.store(false, Ordering::Relaxed);
@@ -142,7 +165,7 @@ fn keep_open(who: &Identity, shared: &Shared, outgoing: mpsc::Receiver<ToAgent>)
 }
 
 async fn one_stream(
-    who: &Identity,
+    (who, how): (&Identity, &Speech),
     shared: &Shared,
     outgoing: &mut mpsc::Receiver<ToAgent>,
 ) -> Result<(), tonic::Status> {
@@ -155,12 +178,12 @@ async fn one_stream(
         });
     };
     say(ToAgent::Hello(Hello {
-        protocol_version: 1,
+        protocol_version: how.protocol,
         software: "voice-tests".into(),
         software_version: env!("CARGO_PKG_VERSION").into(),
     }));
     let mut answers = client
-        .stream(request(who, ReceiverStream::new(stream))?)
+        .stream(request((who, how), ReceiverStream::new(stream))?)
         .await?
         .into_inner();
     loop {
@@ -177,7 +200,7 @@ async fn one_stream(
     }
 }
 
-fn request<S>(who: &Identity, stream: S) -> Result<tonic::Request<S>, tonic::Status> {
+fn request<S>((who, how): (&Identity, &Speech), stream: S) -> Result<tonic::Request<S>, tonic::Status> {
     let ascii = |text: &str| {
         AsciiMetadataValue::try_from(text).map_err(|e| tonic::Status::invalid_argument(e.to_string()))
     };
@@ -185,6 +208,9 @@ fn request<S>(who: &Identity, stream: S) -> Result<tonic::Request<S>, tonic::Sta
     let metadata = request.metadata_mut();
     metadata.insert("peer-role", ascii(who.role)?);
     metadata.insert("peer-id", ascii(&who.id)?);
+    if let Some(traceparent) = &how.traceparent {
+        metadata.insert("traceparent", ascii(traceparent)?);
+    }
     for room in &who.rooms {
         metadata.append("room-id", ascii(room)?);
     }
@@ -215,6 +241,12 @@ fn answer_to(message: &FromAgent) -> Option<ToAgent> {
             room: expired.room.clone(),
             version: expired.version,
             epoch: expired.epoch,
+        })),
+        FromAgent::Prepare(prepare) => Some(ToAgent::PrepareAck(PrepareAck {
+            room: prepare.room.clone(),
+            epoch: prepare.epoch,
+            attempt: prepare.attempt,
+            refused: String::new(),
         })),
         _ => None,
     }

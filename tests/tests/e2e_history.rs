@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::{fs, time::Duration};
 use voice_tests::{
     agent::{Settings, settings::Times},
-    clock,
+    clock, picture,
     stage::{ALPHA, SOON, Stage},
 };
 
@@ -79,6 +79,20 @@ fn a_cut_is_found_by_its_way_and_by_its_time_and_drawn_also_after_kill_9() {
         svg.contains("class=\"EXPIRED\"") && svg.contains("class=\"trip\""),
         "{svg}"
     );
+    for dark in [false, true] {
+        let picture = picture::render(&file, dark).unwrap();
+        let part =
+            |colour: [u8; 3]| picture.colours.get(&colour).copied().unwrap_or(0) * 1_000 / picture.pixels;
+        let (paper, live, expired) = match dark {
+            false => ([0xff, 0xff, 0xff], [0x74, 0xc6, 0x9d], [0xe5, 0x69, 0x5e]),
+            true => ([0x12, 0x16, 0x1c], [0x2d, 0x6a, 0x4f], [0xa4, 0x30, 0x2a]),
+        };
+        // Mostly paper; bands of both states wide enough to be seen; lines and letters besides.
+        let said = format!("{}: {} colours", picture.png.display(), picture.colours.len());
+        assert!(part(paper) > 500, "{said}");
+        assert!(part(live) > 2 && part(expired) > 2, "{said}");
+        assert!(picture.colours.len() > 50, "{said}");
+    }
     let text = stage.agent.text(&["history", ALPHA]).unwrap();
     assert!(
         text.contains("EXPIRED") && text.contains("STUCK by operator"),

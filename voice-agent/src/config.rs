@@ -54,6 +54,8 @@ pub struct Config {
     pub janus: Option<JanusConfig>,
     /// `[metrics]`
     pub metrics: MetricsConfig,
+    /// `[traces]`
+    pub traces: TracesConfig,
     /// `[audit]`
     pub audit: AuditConfig,
     /// `[log]`
@@ -239,6 +241,19 @@ pub struct MetricsConfig {
     pub listen: Option<SocketAddr>,
     /// `metrics.insecure`: must be true for a listener beyond loopback.
     pub insecure: bool,
+}
+
+/// Spans for an OTLP receiver.
+#[derive(Debug, Clone, Default)]
+pub struct TracesConfig {
+    /// `traces.endpoint`; `None`: off.
+    pub endpoint: Option<String>,
+    /// `traces.sample_percent`, default 100: of the traces that peers record themselves.
+    pub sample_percent: u32,
+    /// `traces.headers_file`: a header a line, such as `authorization: Bearer SECRET`.
+    pub headers_file: Option<PathBuf>,
+    /// `traces.ca_file`: who may have signed the certificate of an `https` endpoint.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The audit log.

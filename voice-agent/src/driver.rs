@@ -34,7 +34,7 @@ use crate::{
     relay::Hearing,
     session::Sessions,
     store::{Refreshed, RoomStore, journal::JournalHandle},
-    telemetry::{Counter, audit::Audit},
+    telemetry::{Counter, audit::Audit, traces::Traces},
     tiers::{Dependency, Tiers},
 };
 pub(crate) use clock::now;
@@ -95,6 +95,7 @@ struct Driver {
     recent: top::Recent,
     vitals: Vitals,
     tiers: Tiers,
+    traces: Traces,
     audit: Audit,
     /// `None`: none are taken.
     snapshots: Option<Snapshots>,

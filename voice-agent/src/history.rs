@@ -2,6 +2,9 @@
 //! asks for it. What is kept, and how, is `voice-history`'s.
 
 pub mod probe;
+mod vitals;
+
+pub use vitals::HistoryVitals;
 
 use crate::{
     config::{Config, HistoryConfig, HistoryKind, read_file},
@@ -16,7 +19,7 @@ use std::{
     time::Duration,
 };
 use voice_history::{
-    Answer, Asker, Embedded, HistoryError, Keeper, Moment, PathPage, PathQuestion, Question, Tick,
+    Answer, Asker, Embedded, Health, HistoryError, Keeper, Moment, PathPage, PathQuestion, Question, Tick,
     Transition,
     influx::{self, Influx},
 };
@@ -39,11 +42,15 @@ const SPOOL: &str = "history-spool";
 pub struct Recorder {
     queue: SyncSender<Tick>,
     waiting: Vec<Transition>,
+    vitals: HistoryVitals,
 }
 
 /// The admin service's end. Cheap to clone.
 #[derive(Clone)]
-pub struct History(Asker);
+pub struct History {
+    asker: Asker,
+    vitals: HistoryVitals,
+}
 
 /// The thread that writes; ends when the recorder is gone.
 #[derive(Debug)]
@@ -65,6 +72,7 @@ impl Recorder {
         match self.queue.try_send(tick) {
             Ok(()) => {}
             Err(TrySendError::Full(tick) | TrySendError::Disconnected(tick)) => {
+                self.vitals.set(Health::Broken);
                 Counter::HistoryTicksDropped.count();
                 self.waiting = tick.transitions;
             }
@@ -72,7 +80,19 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// How the history itself does, as of the last snapshots.
+    pub fn health(&self) -> Health {
+        self.vitals.health()
+    }
+}
+
 impl History {
+    /// What it leaves behind, for metrics.
+    pub fn vitals(&self) -> &HistoryVitals {
+        &self.vitals
+    }
+
     /// A room over a time.
     ///
     /// # Errors
@@ -101,9 +121,12 @@ impl History {
         &self,
         work: impl FnOnce(&Asker) -> Result<T, HistoryError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let reader = self.0.clone();
+        let reader = self.asker.clone();
+        let timer = self.vitals.queries.start_timer();
         let answer = tokio::task::spawn_blocking(move || work(&reader));
-        match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+        timer.observe_duration();
+        match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(HistoryError::Away("reading it panicked".into())),
             Err(_) => Err(HistoryError::Away(format!(
@@ -152,14 +175,20 @@ pub fn start(config: &Config) -> io::Result<(Recorder, History, Writer)> {
         HistoryKind::Influx => Keeper::Influx(Box::new(Influx::start(&settings(config)?)?)),
         HistoryKind::Embedded | HistoryKind::Off => Keeper::Embedded(Box::new(embedded(config))),
     };
-    let history = History(keeper.asker());
+    let vitals = HistoryVitals::new(keeper.figures()).map_err(io::Error::other)?;
+    let history = History {
+        asker: keeper.asker(),
+        vitals: vitals.clone(),
+    };
+    let told = vitals.clone();
     let (queue, ticks) = sync_channel(QUEUE);
     let writing = thread::Builder::new()
         .name("history".into())
-        .spawn(move || write(keeper, &ticks))?;
+        .spawn(move || write(keeper, &ticks, &told))?;
     let recorder = Recorder {
         queue,
         waiting: Vec::new(),
+        vitals,
     };
     Ok((recorder, history, Writer(writing)))
 }
@@ -202,7 +231,7 @@ fn settings(config: &Config) -> io::Result<influx::Settings> {
     })
 }
 
-fn write(mut keeper: Keeper, ticks: &Receiver<Tick>) {
+fn write(mut keeper: Keeper, ticks: &Receiver<Tick>, vitals: &HistoryVitals) {
     if let Keeper::Embedded(embedded) = &mut keeper
         && let Err(error) = embedded.open()
     {
@@ -210,7 +239,15 @@ fn write(mut keeper: Keeper, ticks: &Receiver<Tick>) {
     }
     let mut failing = false;
     while let Ok(tick) = ticks.recv() {
-        match keeper.take(tick) {
+        // What was laid down with the last tick has long been sent, if it can be.
+        let well = if keeper.waits() {
+            Health::Degraded
+        } else {
+            Health::Healthy
+        };
+        let taken = keeper.take(tick);
+        vitals.set(if taken.is_ok() { well } else { Health::Broken });
+        match taken {
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     tracing::info!("snapshots are written again");

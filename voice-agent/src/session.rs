@@ -23,13 +23,13 @@ mod wire;
 pub use server::SessionError;
 pub use voice_client::{PROTOCOL_VERSION, Role};
 
-use crate::{config::SessionConfig, driver::Handle, tiers::Tiers, tokens::Tokens};
+use crate::{config::SessionConfig, driver::Handle, telemetry::traces::Traces, tiers::Tiers, tokens::Tokens};
 use gate::Gate;
 use hub::{Hub, Limits};
 use open::Open;
 use std::{
     ops::RangeInclusive,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tls::Tls;
@@ -69,6 +69,8 @@ struct Inner {
     /// How many may begin in a time.
     gate: Gate,
     tiers: Tiers,
+    /// Where spans go; empty: nowhere.
+    traces: OnceLock<Traces>,
 }
 
 /// One connected peer, for people and programs.
@@ -127,7 +129,13 @@ impl Sessions {
             open: Open::default(),
             gate: Gate::new(config.admit_per_second, config.admit_burst),
             tiers,
+            traces: OnceLock::new(),
         }))
+    }
+
+    /// From now on what peers ask for is told here. Once.
+    pub fn trace(&self, traces: Traces) {
+        self.0.traces.get_or_init(|| traces);
     }
 
     /// Serves until `shutdown`: then every stream ends with Goodbye and UNAVAILABLE, and no task is left.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod counters;
 pub mod logs;
 pub mod metrics;
+pub mod traces;
 
 pub use counters::Counter;
 pub use logs::{KernelLog, LogError};

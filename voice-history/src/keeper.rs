@@ -5,6 +5,7 @@ use crate::{
     embedded::{self, Embedded},
     influx::{self, Influx},
 };
+use std::sync::{Arc, atomic::Ordering};
 use voice_room::{RoomId, Wall};
 
 /// The one writer.
@@ -24,7 +25,32 @@ pub enum Asker {
     Influx(influx::Reader),
 }
 
+/// What was done so far, for metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum KeptFigures {
+    /// On this host's disk.
+    Embedded(Arc<embedded::Figures>),
+    /// In an InfluxDB.
+    Influx(Arc<influx::Figures>),
+}
+
 impl Keeper {
+    /// What was done so far; they go on counting.
+    pub fn figures(&self) -> KeptFigures {
+        match self {
+            Keeper::Embedded(keeper) => KeptFigures::Embedded(keeper.figures()),
+            Keeper::Influx(keeper) => KeptFigures::Influx(keeper.figures()),
+        }
+    }
+
+    /// Whether something waits for a database that is away.
+    pub fn waits(&self) -> bool {
+        match self {
+            Keeper::Embedded(_) => false,
+            Keeper::Influx(keeper) => keeper.figures().waiting.load(Ordering::Relaxed) > 0,
+        }
+    }
+
     /// A reader.
     pub fn asker(&self) -> Asker {
         match self {

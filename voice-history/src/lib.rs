@@ -17,7 +17,7 @@ mod snapshot;
 mod testing;
 
 pub use embedded::{DiskError, Embedded, Figures, Reader, Settings, set_aside, try_open};
-pub use keeper::{Asker, Keeper};
+pub use keeper::{Asker, Keeper, KeptFigures};
 pub use path::{Path, PathError};
 pub use query::{
     Answer, Cursor, HealthAt, HistoryError, LAST_TRANSITIONS, MAX_PAGE, Moment, PathPage, PathQuestion,

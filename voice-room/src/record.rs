@@ -167,6 +167,18 @@ pub enum Committed {
     Fenced(Epoch),
 }
 
+impl Committed {
+    /// In one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Committed::Ok => "ok",
+            Committed::Skipped => "skipped",
+            Committed::Conflict(_) => "conflict",
+            Committed::Fenced(_) => "fenced",
+        }
+    }
+}
+
 /// One owned room whose record must not run out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refresh {

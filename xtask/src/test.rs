@@ -29,6 +29,7 @@ const BUDGET: Duration = Duration::from_secs(30 * 60);
 pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     setup::packages(progress, &[setup::TEST, setup::JANUS])?;
+    setup::rotel::ensure(root, progress)?;
     setup::require_root("test")?;
     build_ebpf(root, progress)?;
     let mut parts = progress.section("agent and tests", || parts::build(root))?;

@@ -75,6 +75,12 @@ fn shown(c: &Config) -> Value {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
             "insecure": c.metrics.insecure,
         },
+        "traces": {
+            "endpoint": c.traces.endpoint.as_deref().unwrap_or_default(),
+            "sample_percent": c.traces.sample_percent,
+            "headers_file": c.traces.headers_file.clone().unwrap_or_default(),
+            "ca_file": c.traces.ca_file.clone().unwrap_or_default(),
+        },
         "audit": {
             "file": c.audit.file.as_ref().map_or("off".into(), |file| file.display().to_string()),
             "max_bytes": c.audit.max_bytes,

@@ -32,6 +32,7 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     redis_tls_is_on_where_it_is_configured,
     redis_certificate_has_its_key,
     redis_user_has_a_password,
+    traces_over_https_have_an_authority,
 ];
 
 /// Every rule that is broken, blamed on where the key was last set.
@@ -250,6 +251,14 @@ fn influx_has_an_address(draft: &Draft) -> Broken {
     (history.kind == HistoryKind::Influx && history.influx.address.is_none()).then(|| {
         let problem = "history.kind is influx: name the server, such as \"http://127.0.0.1:8086\"";
         ("history.influx.address", String::new(), problem.into())
+    })
+}
+
+fn traces_over_https_have_an_authority(draft: &Draft) -> Broken {
+    let endpoint = draft.traces.endpoint.as_ref()?;
+    (endpoint.starts_with("https:") && draft.traces.ca_file.is_none()).then(|| {
+        let problem = "is https: say who may have signed its certificate, with traces.ca_file";
+        ("traces.endpoint", endpoint.clone(), problem.into())
     })
 }
 

@@ -4,7 +4,7 @@
 use super::{
     AuditConfig, Config, EtcdConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig,
     Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls, StoreConfig, StoreKind,
-    TokensConfig, XdpPolicy, redis::RedisConfig,
+    TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -32,6 +32,7 @@ pub(super) struct Draft {
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
+    pub(super) traces: TracesConfig,
     /// An empty file stands for the one in `paths.state`.
     pub(super) audit: AuditConfig,
     pub(super) log: LogConfig,
@@ -104,6 +105,7 @@ impl Draft {
                 listen: None,
                 insecure: false,
             },
+            traces: TracesConfig::default(),
             audit: AuditConfig {
                 file: None,
                 max_bytes: 0,
@@ -157,6 +159,7 @@ impl Draft {
             history: self.history,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
+            traces: self.traces,
             audit,
             log: self.log,
         }

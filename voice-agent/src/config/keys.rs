@@ -55,6 +55,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "Figures for Prometheus (/metrics) and liveness (/livez).",
     ),
     (
+        "traces",
+        "Spans of what peers ask for (with a traceparent), for an OpenTelemetry receiver.",
+    ),
+    (
         "audit",
         "Every decision and every operator's action, one JSON object a line.",
     ),
@@ -727,6 +731,33 @@ pub(super) static KEYS: &[Key] = &[
         "false",
         "Accept that anybody who reaches `listen` can read the figures.",
         Kind::Switch(|d, v| d.metrics.insecure = v),
+    ),
+    key(
+        "traces.endpoint",
+        "\"\"",
+        "An OTLP receiver over gRPC, such as \"http://127.0.0.1:4317\". Empty: none.\nOne that is away or slow costs spans, never time.",
+        text("empty, or http://HOST:PORT, or https://HOST:PORT", |d, t| {
+            d.traces.endpoint = (!t.is_empty()).then(|| t.to_owned());
+            t.is_empty() || is_endpoint(t)
+        }),
+    ),
+    key(
+        "traces.sample_percent",
+        "100",
+        "Of the traces that peers record themselves, so many in a hundred are told: the same ones on every agent.",
+        number(1..=100, |d, v| d.traces.sample_percent = v),
+    ),
+    key(
+        "traces.headers_file",
+        "\"\"",
+        "Sent with every batch, a header a line, such as \"authorization: Bearer SECRET\". Read at start.",
+        text(FILE, |d, t| file_of(t, &mut d.traces.headers_file)),
+    ),
+    key(
+        "traces.ca_file",
+        "\"\"",
+        "Who may have signed the receiver's certificate (PEM); needed with https. Read at start.",
+        text(FILE, |d, t| file_of(t, &mut d.traces.ca_file)),
     ),
     key(
         "audit.file",

@@ -73,7 +73,11 @@ impl Driver {
             } => self.bind(room, incarnation, binding),
             Command::Unbind { room } => {
                 self.unbound.remove(&room);
+                let span = self.traces.child(&room, None, "kernel.unbind");
                 self.kernel.unbind(&room);
+                if let Some(span) = span {
+                    span.end(Ok(()));
+                }
             }
             Command::Arm {
                 room,
@@ -128,6 +132,9 @@ impl Driver {
                 self.tally.take(&entry);
                 self.recent.take(&entry);
                 self.vitals.take(&entry);
+                if let What::Synced(sync) = &entry.what {
+                    self.traces.synced(&entry.room, sync);
+                }
                 if let (Some(snapshots), What::Transition(change)) = (&mut self.snapshots, &entry.what) {
                     snapshots.changed(change);
                 }
@@ -233,7 +240,15 @@ impl Driver {
     }
 
     pub(super) fn bind(&mut self, room: RoomId, incarnation: Incarnation, binding: Binding) {
-        if let Err(error) = self.kernel.bind(&room, incarnation, binding.clone()) {
+        let span = self.traces.child(&room, None, "kernel.bind");
+        let bound = self.kernel.bind(&room, incarnation, binding.clone());
+        if let Some(span) = span {
+            match &bound {
+                Ok(_) => span.end(Ok(())),
+                Err(error) => span.end(Err(&error.to_string())),
+            }
+        }
+        if let Err(error) = bound {
             counters::note("bind_failed");
             tracing::error!(%room, %error, "the room is not bound, or not by all that it should: it may have no witness, and may not be cut");
             self.unbound.insert(room, (incarnation, binding));
@@ -322,6 +337,9 @@ impl Driver {
     fn commit(&self, change: Change) {
         let (room, op_id) = (change.record.room.clone(), change.record.op_id.clone());
         let timer = self.vitals.commits.start_timer();
+        let span = self
+            .traces
+            .child(&room, change.event.trace_id.as_ref(), "store.commit");
         let (kept, held) = (self.kept.clone(), self.held());
         self.answer(async move {
             if let Some(kept) = kept {
@@ -329,6 +347,12 @@ impl Driver {
             }
             let result = held.commit(change).await;
             timer.observe_duration();
+            if let Some(span) = span {
+                match &result {
+                    Ok(committed) => span.about("voice.outcome", committed.name()).end(Ok(())),
+                    Err(problem) => span.end(Err(problem)),
+                }
+            }
             Input::Stored { room, op_id, result }
         });
     }

@@ -5,10 +5,11 @@ use crate::{
     history::{Recorder, probe::Probed},
     registry::Registry,
     relay::Hearing,
+    tiers::Dependency,
 };
 use std::time::Duration;
 use voice_history::{Counters, Health, NodeHealth, Snapshot, Tick, Transition};
-use voice_room::{Mono, core::Glance};
+use voice_room::{Mono, core::Glance, tier::Tier};
 
 /// What the driver needs for it.
 pub(super) struct Snapshots {
@@ -45,6 +46,7 @@ impl Driver {
         snapshots.taken = now.mono;
         let mut health = snapshots.probed.health();
         self.dependencies(&mut health);
+        health.insert("history".into(), snapshots.recorder.health());
         let glances = self.core.glances(now);
         let rooms = glances
             .map(|glance| (glance.room.clone(), self.of(&glance)))
@@ -78,16 +80,29 @@ impl Driver {
         }
     }
 
-    /// What is known here of what the node depends on.
+    /// What is known here of what the node depends on: whether it answered when last asked, or its tier if that is worse.
     fn dependencies(&self, health: &mut NodeHealth) {
         let healthy = |well: bool| if well { Health::Healthy } else { Health::Broken };
-        health.insert("store".into(), healthy(self.store_answers));
+        let tiers = self.tiers.views();
+        let tier = |dependency| {
+            let view = tiers.iter().find(|view| view.dependency == dependency)?;
+            Some(match view.tier {
+                Tier::Healthy => Health::Healthy,
+                Tier::Degraded => Health::Degraded,
+                Tier::Broken => Health::Broken,
+            })
+        };
+        let worse = |well: bool, dependency| healthy(well).max(tier(dependency).unwrap_or(Health::Healthy));
+        health.insert("store".into(), worse(self.store_answers, Dependency::Redis));
+        // Until a media server tells of its rooms, none is depended on.
+        health.extend(tier(Dependency::Media).map(|media| ("media".into(), media)));
         if let Some(hearing) = &self.hearing {
             let hears = Hearing::hears(hearing);
             health.insert("store-events".into(), healthy(hears));
         }
         if !matches!(self.registry, Registry::Local) {
-            health.insert("registry".into(), healthy(self.registry.authority()));
+            let registry = worse(self.registry.authority(), Dependency::Etcd);
+            health.insert("registry".into(), registry);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         self,
         audit::Audit,
         metrics::{self, Source},
+        traces::{self, Exporter, Traces},
     },
     tiers::Tiers,
     tokens::Tokens,
@@ -108,10 +109,18 @@ async fn agent(
             vitals: parts.vitals.clone(),
             mode: config.rules.mode,
             registry: parts.registry.clone(),
+            history: parts.history.clone(),
         };
         let stop = stop_adapters.clone();
         adapters.spawn(async move {
             metrics::serve(listen, source, stop).await;
+            Ok(())
+        });
+    }
+    if let Some(exporter) = parts.exporter.take() {
+        let stop = stop_adapters.clone();
+        adapters.spawn(async move {
+            exporter.run(stop).await;
             Ok(())
         });
     }
@@ -180,6 +189,8 @@ struct Parts {
     mode: Mode,
     vitals: Vitals,
     tiers: Tiers,
+    traces: Traces,
+    exporter: Option<Exporter>,
     audit: Audit,
     snapshots: Option<Snapshots>,
     history: Option<History>,
@@ -218,6 +229,7 @@ impl Parts {
         let tiers = Tiers::default();
         // Read with the rights that are left, since new files are read with them too.
         let tls = config.session.tls.as_ref().map(Tls::load).transpose()?;
+        let (traces, exporter) = traces::start(&config.traces, &config.node).context("cannot send traces")?;
         let sessions = Sessions::new(
             config.node.clone(),
             epoch.unwrap_or_default(),
@@ -227,6 +239,7 @@ impl Parts {
             tiers.clone(),
             tls,
         );
+        sessions.trace(traces.clone());
         let kill_switch = KillSwitch::new(config.paths.run.join("kill-switch"));
         Ok(Parts {
             core,
@@ -244,6 +257,8 @@ impl Parts {
             mode: config.rules.mode,
             vitals: Vitals::new().context("cannot make the metrics")?,
             tiers,
+            traces,
+            exporter,
             audit,
             snapshots: None,
             history: None,
@@ -311,6 +326,8 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         mode,
         vitals,
         tiers,
+        traces,
+        exporter: _,
         audit,
         snapshots,
         history: _,
@@ -344,6 +361,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         recent: super::top::Recent::default(),
         vitals,
         tiers,
+        traces,
         audit,
         snapshots,
     };

@@ -165,6 +165,7 @@ mod tests {
             weight: None,
             rooms: Vec::new(),
             trace: None,
+            parent: None,
             source: voice_room::SourceId::new("peer/x").unwrap(),
         }
     }

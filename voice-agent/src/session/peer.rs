@@ -1,6 +1,9 @@
 //! Who is at the other end of a stream, as the call's metadata says. Nothing else of the call is read here.
 
-use crate::{session::translate, telemetry::Counter};
+use crate::{
+    session::translate,
+    telemetry::{Counter, traces::Parent},
+};
 use tonic::{Status, metadata::MetadataMap};
 use voice_client::Role;
 use voice_room::{PeerId, RoomId, SourceId, TraceId, timeline::Actor};
@@ -21,6 +24,8 @@ pub(super) struct PeerInfo {
     pub(super) weight: Option<u32>,
     pub(super) rooms: Vec<RoomId>,
     pub(super) trace: Option<TraceId>,
+    /// The span of the peer's that its requests belong to.
+    pub(super) parent: Option<Parent>,
     /// Its name as a source of media facts; used for role media only.
     pub(super) source: SourceId,
 }
@@ -51,6 +56,7 @@ fn read(metadata: &MetadataMap) -> Result<PeerInfo, String> {
             "metadata node-tag: allowed are up to {MAX_TAG} visible ASCII characters"
         ));
     }
+    let traceparent = text(metadata, "traceparent").ok().flatten();
     Ok(PeerInfo {
         role: required(metadata, "peer-role")?
             .parse()
@@ -58,10 +64,8 @@ fn read(metadata: &MetadataMap) -> Result<PeerInfo, String> {
         tag: tag.to_owned(),
         weight: weight(metadata)?,
         rooms: rooms(metadata)?,
-        trace: text(metadata, "traceparent")
-            .ok()
-            .flatten()
-            .and_then(translate::trace_id),
+        trace: traceparent.and_then(translate::trace_id),
+        parent: traceparent.and_then(Parent::from_traceparent),
         source: SourceId::new(&format!("peer/{id}")).map_err(|e| e.to_string())?,
         id,
     })

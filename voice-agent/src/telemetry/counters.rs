@@ -77,6 +77,8 @@ counters! {
     HistoryTicksDropped, "history_ticks_dropped", "Snapshots of all rooms that were not kept: the disk was too slow, short or failing.";
     HistorySetAside, "history_set_aside", "Times the history was damaged at a start: it was kept under another name, and a new one begun.";
     HistoryChangesLost, "history_changes_lost", "Changes of state that the history does not have because too many waited for its disk.";
+    SpansSent, "spans_sent", "Spans that the OTLP receiver took.";
+    SpansDropped, "spans_dropped", "Spans left out because too many waited, or because the OTLP receiver was away, slow or refused them.";
     AuditFailed, "audit_failed", "Writes to the audit log that failed; they are tried again.";
     AuditDropped, "audit_dropped", "Lines left out of the audit log because too many waited for its disk.";
     SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";

@@ -3,10 +3,12 @@
 //! /livez looks at nothing but the time of the driver's last tick. /metrics asks the driver one question, and answers
 //! without it when the driver does not.
 
+mod history;
 mod page;
 
 use crate::{
     driver::{Handle, Vitals},
+    history::History,
     registry::Registry,
     session::Sessions,
 };
@@ -40,7 +42,7 @@ const CONNECTIONS: usize = 16;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where the figures come from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     /// The driver.
     pub handle: Handle,
@@ -52,6 +54,8 @@ pub struct Source {
     pub mode: Mode,
     /// Who owns rooms.
     pub registry: Registry,
+    /// What snapshots are asked of; `None`: none are taken.
+    pub history: Option<History>,
 }
 
 /// Serves until `shutdown`. While the address cannot be had, tries again: an agent that nobody watches still does its

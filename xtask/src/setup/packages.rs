@@ -51,7 +51,7 @@ pub(crate) const TEST: &[Need] = &[
     ("influxd", "influxdb"),
     ("etcdctl", "etcd-client"),
     ("tmux", "tmux"),
-    ("stty", "coreutils"),
+    ("pip3", "python3-pip"),
     ("rsvg-convert", "librsvg2-bin"),
 ];
 
@@ -168,7 +168,6 @@ mod tests {
         assert_eq!(
             missing(&[DEMO, TEST], |_| false),
             [
-                "coreutils",
                 "e2fsprogs",
                 "etcd-client",
                 "etcd-server",
@@ -180,6 +179,7 @@ mod tests {
                 "mount",
                 "openssl",
                 "prometheus",
+                "python3-pip",
                 "redis-server",
                 "redis-tools",
                 "tcpdump",

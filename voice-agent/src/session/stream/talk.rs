@@ -25,7 +25,7 @@ use crate::{
         translate::{self, Refusal},
         wall_now, wire,
     },
-    telemetry::Counter,
+    telemetry::{Counter, traces::RequestSpan},
 };
 use futures::{
     FutureExt,
@@ -64,6 +64,8 @@ struct Answer {
     request_id: u64,
     room: RoomId,
     meant: Meant,
+    /// Of a request that is traced.
+    span: Option<RequestSpan>,
     result: Result<Result<Accepted, Rejected>, Stopped>,
 }
 
@@ -234,8 +236,10 @@ impl<'s> Talk<'s> {
         if request.ask.to_be_agreed().is_some() {
             request.participants = self.sessions.hub().participants(&room, &self.info.id);
         }
+        let (traces, event) = (self.sessions.0.traces.get(), request.ask.event().name());
+        let span = traces.and_then(|traces| traces.request(self.info.parent.as_ref(), &room, event));
         let answer = self.handle.send_request(request).await.map_err(stopping)?;
-        self.wait_for(request_id, room, Meant::Serve(Because::Named), answer);
+        self.wait_for(request_id, room, (Meant::Serve(Because::Named), span), answer);
         Ok(())
     }
 
@@ -258,16 +262,23 @@ impl<'s> Talk<'s> {
         }
         let room = fact.room.clone();
         let answer = self.handle.send_client(fact).await.map_err(stopping)?;
-        self.wait_for(event.request_id, room, meant, answer);
+        self.wait_for(event.request_id, room, (meant, None), answer);
         Ok(())
     }
 
-    fn wait_for(&mut self, request_id: u64, room: RoomId, meant: Meant, answer: handle::Answer) {
+    fn wait_for(
+        &mut self,
+        request_id: u64,
+        room: RoomId,
+        (meant, span): (Meant, Option<RequestSpan>),
+        answer: handle::Answer,
+    ) {
         let answer = async move {
             Answer {
                 request_id,
                 room,
                 meant,
+                span,
                 result: answer.await.map_err(|_| Stopped),
             }
         };
@@ -278,6 +289,9 @@ impl<'s> Talk<'s> {
     async fn answer(&mut self, answer: Answer) -> Result<(), Status> {
         self.moved = Instant::now();
         let result = answer.result.map_err(stopping)?;
+        if let Some(span) = answer.span {
+            span.end(result.as_ref());
+        }
         let message = match &result {
             Ok(accepted) => wire::accepted(answer.request_id, accepted),
             Err(rejected) => {

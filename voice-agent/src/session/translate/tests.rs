@@ -13,6 +13,7 @@ fn peer(role: Role) -> PeerInfo {
         weight: None,
         rooms: Vec::new(),
         trace: None,
+        parent: None,
         source: SourceId::new("peer/p").unwrap(),
     }
 }

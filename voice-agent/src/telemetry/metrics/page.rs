@@ -20,10 +20,10 @@ use voice_room::{
     timeline::{Hold, Rule},
 };
 
-type Result<T> = std::result::Result<T, prometheus::Error>;
+pub(super) type Result<T> = std::result::Result<T, prometheus::Error>;
 
 /// Label values and the value.
-type Sample<V> = (Vec<String>, V);
+pub(super) type Sample<V> = (Vec<String>, V);
 
 /// The page. Without `figures` (the driver did not answer) it has what needs no driver.
 pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String> {
@@ -36,6 +36,9 @@ pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String>
     if let Registry::Etcd(etcd) = &source.registry {
         page.registry(etcd)?;
     }
+    if let Some(history) = &source.history {
+        page.history(history.vitals())?;
+    }
     if let Some(figures) = figures {
         page.rooms(figures)?;
         page.kernel(&figures.kernel)?;
@@ -44,7 +47,7 @@ pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String>
     TextEncoder::new().encode_to_string(&page.0.gather())
 }
 
-struct Page(prometheus::Registry);
+pub(super) struct Page(pub(super) prometheus::Registry);
 
 impl Page {
     fn agent(&self, source: &Source, answered: bool) -> Result<()> {
@@ -241,7 +244,7 @@ impl Page {
         self.counter("room_bytes_total", help, &labels, bytes)
     }
 
-    fn counter(
+    pub(super) fn counter(
         &self,
         name: &str,
         help: &str,
@@ -255,7 +258,7 @@ impl Page {
         self.0.register(Box::new(counter))
     }
 
-    fn gauge<V: TryInto<u64>>(
+    pub(super) fn gauge<V: TryInto<u64>>(
         &self,
         name: &str,
         help: &str,
@@ -277,7 +280,7 @@ impl Page {
     }
 }
 
-fn one<V>(value: V) -> [Sample<V>; 1] {
+pub(super) fn one<V>(value: V) -> [Sample<V>; 1] {
     [(Vec::new(), value)]
 }
 

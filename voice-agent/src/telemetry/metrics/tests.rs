@@ -47,6 +47,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
         vitals: Vitals::new().unwrap(),
         mode: Mode::Enforce,
         registry: Registry::Local,
+        history: None,
     };
     (source, messages)
 }
