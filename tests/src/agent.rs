@@ -45,6 +45,11 @@ impl Agent {
 
     /// The same without starting it.
     pub fn prepare(ns: &Netns, settings: &Settings) -> anyhow::Result<Agent> {
+        Agent::prepare_with(ns, settings, binary::path()?)
+    }
+
+    /// The same with another program in place of the one that was built.
+    pub fn prepare_with(ns: &Netns, settings: &Settings, binary: PathBuf) -> anyhow::Result<Agent> {
         let dir = Scratch::new("agent")?;
         for sub in ["state", "run", "bpffs"] {
             fs::create_dir(dir.path().join(sub))?;
@@ -53,7 +58,7 @@ impl Agent {
         let agent = Agent {
             netns: ns.name().to_owned(),
             dir,
-            binary: binary::path()?,
+            binary,
             child: Mutex::new(None),
         };
         agent.configure(settings)?;
@@ -68,18 +73,24 @@ impl Agent {
 
     /// Starts the process (again) and waits until its admin socket answers.
     pub fn run(&self) -> anyhow::Result<()> {
+        self.run_in(&[])
+    }
+
+    /// The same with these environment variables besides.
+    pub fn run_in(&self, env: &[(&str, &str)]) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        self.spawn(log.into())
+        self.spawn(log.into(), env)
     }
 
     /// The same, with its log into a pipe that nobody reads.
     pub fn run_unheard(&self) -> anyhow::Result<()> {
-        self.spawn(Stdio::piped())
+        self.spawn(Stdio::piped(), &[])
     }
 
-    fn spawn(&self, log: Stdio) -> anyhow::Result<()> {
+    fn spawn(&self, log: Stdio, env: &[(&str, &str)]) -> anyhow::Result<()> {
         let mut command = self.command(&["run"])?;
-        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let quiet = command.envs(env.iter().copied());
+        let quiet = quiet.stdin(Stdio::null()).stdout(Stdio::null());
         let child = quiet.stderr(log).spawn().context("start voice-agent")?;
         *self.child() = Some(child);
         self.wait_ready()

@@ -19,6 +19,7 @@ pub mod hostile;
 pub mod influx;
 pub mod interrupt;
 pub mod janus;
+pub mod manager;
 pub mod member;
 pub mod metrics;
 pub mod netns;

@@ -61,6 +61,7 @@ pub fn config(interfaces: &[&str], xdp: XdpPolicy) -> KernelConfig {
         xdp,
         ports: 50_000..=60_000,
         max_slots: SLOTS,
+        detach_on_stop: false,
         log: false,
     }
 }

@@ -74,7 +74,8 @@ impl Stage {
         Stage::around(agent, pair, settings)
     }
 
-    fn around(agent: Agent, pair: Pair, settings: Settings) -> anyhow::Result<Stage> {
+    /// The same around an agent that runs.
+    pub fn around(agent: Agent, pair: Pair, settings: Settings) -> anyhow::Result<Stage> {
         let gateway = Gateway::start(&pair.node, "gateway-1", &[ALPHA, BETA])?;
         let server = MediaServer::start(&pair.node, "media-1", settings.times.heartbeat)?;
         let party = |name, ports: &[u16], pps| -> anyhow::Result<Party> {

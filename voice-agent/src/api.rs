@@ -13,7 +13,10 @@ mod tests;
 mod top;
 
 use crate::{
-    driver::Handle, history::History, proto::admin::admin_server::AdminServer, telemetry::audit::Audit,
+    driver::{Handle, ModeInForce},
+    history::History,
+    proto::admin::admin_server::AdminServer,
+    telemetry::audit::Audit,
     tiers::Tiers,
 };
 use std::{
@@ -21,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
-use voice_room::{NodeName, Wall, config::Mode};
+use voice_room::{NodeName, Wall};
 
 /// The admin socket's name in `paths.run`.
 pub const SOCKET: &str = "admin.sock";
@@ -43,7 +46,7 @@ pub struct About {
     /// `node.instance`
     pub instance: Option<String>,
     /// `trip.mode`
-    pub mode: Mode,
+    pub mode: ModeInForce,
     /// When the agent started.
     pub started: Wall,
     /// What the start found and repaired.
@@ -85,8 +88,26 @@ pub enum ApiError {
     },
 }
 
-/// Serves the admin service on the unix socket `path` (mode 0660) until `shutdown`; the socket is removed afterwards.
-/// A dead agent's socket is replaced, a live one's is not ([`ApiError::InUse`], at once).
+/// The admin socket, open: who connects waits until it is served.
+#[derive(Debug)]
+pub struct Listening {
+    listener: tokio::net::UnixListener,
+    guard: socket::Guard,
+}
+
+/// Opens the unix socket `path` (mode 0660). A dead agent's socket is replaced.
+///
+/// # Errors
+/// A live agent's is not ([`ApiError::InUse`]); or the system refused.
+pub fn listen(path: &Path) -> Result<Listening, ApiError> {
+    let (listener, guard) = socket::bind(path)?;
+    Ok(Listening { listener, guard })
+}
+
+/// [`listen`], and then [`serve_on`].
+///
+/// # Errors
+/// Those of both.
 pub async fn serve(
     path: &Path,
     handle: Handle,
@@ -94,7 +115,20 @@ pub async fn serve(
     about: About,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
-    let (listener, _guard) = socket::bind(path)?;
+    serve_on(listen(path)?, handle, audit, about, shutdown).await
+}
+
+/// Serves the admin service until `shutdown`; the socket is removed afterwards.
+///
+/// # Errors
+/// The server ended by itself.
+pub async fn serve_on(
+    Listening { listener, guard }: Listening,
+    handle: Handle,
+    audit: Audit,
+    about: About,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let ops = ops::Ops {
         handle,
@@ -111,7 +145,7 @@ pub async fn serve(
         tokio::time::sleep(CLOSE_WITHIN).await;
     };
     tokio::select! {
-        ended = serving => ended.map_err(|source| ApiError::Serve { path: path.into(), source }),
+        ended = serving => ended.map_err(|source| ApiError::Serve { path: guard.path().into(), source }),
         () = patience => {
             tracing::warn!("a client of the admin socket did not hang up; it was cut off");
             Ok(())

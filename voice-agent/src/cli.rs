@@ -15,6 +15,7 @@ mod kernel;
 mod kill_file;
 mod kill_switch;
 mod maintenance;
+mod mount_bpffs;
 mod output;
 mod pinned;
 mod reference;
@@ -54,8 +55,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
         _ => {}
     }
     if let Command::Run = &cli.command {
-        let (config, tokens) = config::load_with_tokens(&cli.global)?;
-        return run::run(config, tokens);
+        return run::run(config::load_to_run(&cli.global)?);
     }
     if let Command::Token { command } = &cli.command {
         let (_, tokens) = config::load_with_tokens(&cli.global)?;
@@ -64,6 +64,9 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
     let config = config::load(&cli.global)?;
     if let Command::Doctor = &cli.command {
         return client::block_on(doctor::doctor(&config, out));
+    }
+    if let Command::MountBpffs = &cli.command {
+        return mount_bpffs::mount_bpffs(&config.paths, out);
     }
     if let Command::Bugtool { out: to } = &cli.command {
         return bugtool::bugtool(&cli.global, &config, out, to.as_deref());
@@ -100,6 +103,7 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             | Command::TryDatabase { .. }
             | Command::Token { .. }
             | Command::Bugtool { .. }
+            | Command::MountBpffs
             | Command::Doctor => Ok(String::new()),
             Command::Status => status::status(&paths, out).await,
             Command::Rooms { blocked } => rooms::rooms(&paths, out, *blocked).await,

@@ -11,6 +11,7 @@ pub mod history;
 mod keys;
 mod load;
 pub mod redis;
+pub mod reload;
 mod value;
 
 #[cfg(test)]
@@ -56,6 +57,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `[traces]`
     pub traces: TracesConfig,
+    /// `[health]`
+    pub health: HealthConfig,
     /// `[audit]`
     pub audit: AuditConfig,
     /// `[log]`
@@ -85,6 +88,8 @@ pub struct KernelConfig {
     pub ports: RangeInclusive<u16>,
     /// `kernel.max_slots`: rooms with ports at one time, default 4096.
     pub max_slots: u32,
+    /// `kernel.detach_on_stop`: whether nothing of this instance stays in the kernel after SIGTERM. Default false.
+    pub detach_on_stop: bool,
     /// `kernel.log`: whether the programs' own log lines are compiled in (30-140 ns a line). Default false.
     pub log: bool,
 }
@@ -254,6 +259,15 @@ pub struct TracesConfig {
     pub headers_file: Option<PathBuf>,
     /// `traces.ca_file`: who may have signed the certificate of an `https` endpoint.
     pub ca_file: Option<PathBuf>,
+}
+
+/// The gRPC health service.
+#[derive(Debug, Clone)]
+pub struct HealthConfig {
+    /// `health.listen`; `None`, the default: off.
+    pub listen: Option<SocketAddr>,
+    /// `health.insecure`: must be true for a listener beyond loopback.
+    pub insecure: bool,
 }
 
 /// The audit log.

@@ -15,6 +15,7 @@ mod kill_switch;
 mod maintenance;
 mod query;
 mod recover;
+mod reload;
 mod sample;
 mod snapshot;
 mod start;
@@ -26,7 +27,7 @@ pub use handle::{Handle, JoinAnswer, Message, Query, Stopped};
 pub use maintenance::NotMaintained;
 pub use recover::Recovery;
 pub use start::run;
-pub use vitals::Vitals;
+pub use vitals::{ALIVE_WITHIN, ModeInForce, Phase, Vitals};
 
 use crate::{
     kernel::Kernel,
@@ -34,6 +35,7 @@ use crate::{
     relay::Hearing,
     session::Sessions,
     store::{Refreshed, RoomStore, journal::JournalHandle},
+    supervisor::Supervisor,
     telemetry::{Counter, audit::Audit, traces::Traces},
     tiers::{Dependency, Tiers},
 };
@@ -50,7 +52,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use voice_room::{
     Binding, Core, Incarnation, Input, Mono, Rejected, RoomId,
     command::Accepted,
-    config::Mode,
     input::{Ask, ReplyId},
     tier::Outcome,
 };
@@ -77,7 +78,7 @@ struct Driver {
     evidence: Evidence,
     kill_switch: KillSwitch,
     heartbeat: Duration,
-    mode: Mode,
+    mode: ModeInForce,
     sampled: Mono,
     /// When the counters were read last.
     counted: Mono,
@@ -94,6 +95,7 @@ struct Driver {
     tally: Tally,
     recent: top::Recent,
     vitals: Vitals,
+    supervisor: Supervisor,
     tiers: Tiers,
     traces: Traces,
     audit: Audit,
@@ -203,6 +205,7 @@ impl Driver {
 
     fn tick(&mut self) {
         self.vitals.ticked(now().mono);
+        self.supervisor.ticked(now().mono);
         self.follow_kill_switch();
         let due = now().mono.since(self.sampled) >= self.heartbeat;
         if due {

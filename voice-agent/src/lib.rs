@@ -18,6 +18,7 @@ pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tiers;
 pub mod tokens;

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod counters;
+pub mod health;
 pub mod logs;
 pub mod metrics;
 pub mod traces;

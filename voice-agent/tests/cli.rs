@@ -368,7 +368,7 @@ async fn play(socket: &Path, shutdown: CancellationToken) {
     let about = About {
         node,
         instance: None,
-        mode: Mode::Enforce,
+        mode: Mode::Enforce.into(),
         started: Wall(0),
         history: None,
         recovered: String::new(),

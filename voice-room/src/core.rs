@@ -17,6 +17,7 @@ mod heard;
 mod heartbeat;
 mod judge;
 pub mod maintenance;
+mod obey;
 mod ports;
 mod request;
 mod restore;
@@ -179,6 +180,7 @@ impl Core {
             Input::HeartbeatRefused(source) => self.heartbeat_refused(now, &source),
             Input::Maintenance(order, reply) => self.maintain(now, order, reply),
             Input::KillSwitch(on) => self.killed = on,
+            Input::Rules(rules) => self.obey(*rules),
             Input::Claimed { room, epoch } => self.claimed(now, &room, epoch),
             Input::NotClaimed { room, owner, problem } => self.not_claimed(now, &room, owner, problem),
             Input::LeaseLost => self.lease_lost(),

@@ -2,13 +2,13 @@
 
 use crate::{
     Binding, ClientId, Epoch, EventType, Flow, Incarnation, Mono, NodeName, OpId, PeerId, Port, RoomId,
-    SourceId, Ssrc, State, TraceId, Version, Wall,
+    Rules, SourceId, Ssrc, State, TraceId, Version, Wall,
     command::Meta,
     record::{Committed, Looked, Member, Refreshed, RoomRecord},
     sync::{Attempt, Known},
     timeline::{Actor, Step},
 };
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::time::Duration;
 
 /// Names the one who waits for an answer. Given out by the driver, answered once by `Command::Reply`.
@@ -129,6 +129,8 @@ pub enum Input {
         /// Which STATE_EXPIRED.
         version: Version,
     },
+    /// Other numbers from now on. `heartbeat` and `refresh` stay what they were, as those who keep to them are not told.
+    Rules(Box<Rules>),
     /// The kernel dropped the first packet of a trip.
     FirstDrop {
         /// The room.

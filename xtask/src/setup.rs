@@ -1,6 +1,7 @@
 //! What a fresh machine lacks, and how it gets there: Rust's own sources, tools in target/tools, Debian packages.
 
 mod packages;
+pub(crate) mod python;
 pub(crate) mod rotel;
 mod rust_src;
 mod tools;

@@ -31,6 +31,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::R
     setup::packages(progress, &[setup::TEST, setup::JANUS])?;
     setup::rotel::ensure(root, progress)?;
     setup::require_root("test")?;
+    setup::python::ensure(root, progress)?;
     build_ebpf(root, progress)?;
     let mut parts = progress.section("agent and tests", || parts::build(root))?;
     parts.push(Part::docs(root));

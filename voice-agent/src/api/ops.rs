@@ -74,7 +74,7 @@ impl Admin for Ops {
             pid: std::process::id(),
             started: Some(convert::time(self.about.started)),
             uptime_ms: convert::millis(now.since(self.about.started)),
-            mode: convert::mode(self.about.mode),
+            mode: convert::mode(self.about.mode.get()),
             kill_switch: kernel.kill_switch,
             rooms: Some(convert::counts(&census)),
             kernel: Some(convert::kernel(&kernel)),

@@ -19,6 +19,13 @@ pub(super) struct Guard {
     inode: u64,
 }
 
+impl Guard {
+    /// Where the socket is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);

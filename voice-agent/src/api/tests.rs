@@ -41,7 +41,7 @@ fn about() -> About {
     About {
         node: NodeName::new("media-1").unwrap(),
         instance: None,
-        mode: Mode::Shadow,
+        mode: voice_room::config::Mode::Shadow.into(),
         started: convert::now(),
         history: None,
         recovered: "no rooms; 0 isolated".into(),

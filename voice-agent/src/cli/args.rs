@@ -57,7 +57,7 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the agent until SIGTERM; cuts stay in force when it ends
+    /// Run the agent until SIGTERM; cuts stay in force when it ends; SIGHUP reloads the configuration
     Run,
     /// Look at everything the agent stands on, and say what to do; exit code 1 if something fails; works without the agent
     Doctor,
@@ -162,6 +162,8 @@ pub enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Mount a bpf file system on paths.bpffs unless there is one, as an init container has to; works without the agent
+    MountBpffs,
     /// Write one archive (tar.gz) for who was not there: configuration without secrets, status, rooms, maps, logs, evidence;
     /// works without the agent
     Bugtool {

@@ -8,7 +8,9 @@ use super::{
 use crate::{
     config::{
         self, Config, ConfigErrors, HistoryConfig, HistoryKind, RegistryConfig, RegistryKind, SessionConfig,
-        SessionTls, StoreKind, XdpPolicy, redis::RedisConfig,
+        SessionTls, StoreKind, XdpPolicy,
+        redis::RedisConfig,
+        reload::{Reloader, Sources},
     },
     tokens::Tokens,
 };
@@ -24,6 +26,16 @@ pub(super) fn load(global: &Global) -> Result<Config, Failure> {
 /// The same, and the keys of host device tokens.
 pub(super) fn load_with_tokens(global: &Global) -> Result<(Config, Tokens), Failure> {
     Config::load_with_tokens(global.config.as_deref(), config::environment(), &sets(global)).map_err(mistaken)
+}
+
+/// The same, for who runs by it.
+pub(super) fn load_to_run(global: &Global) -> Result<(Config, Tokens, Reloader), Failure> {
+    let sources = Sources {
+        file: global.config.clone(),
+        env: config::environment().collect(),
+        sets: sets(global),
+    };
+    Config::load_to_run(sources).map_err(mistaken)
 }
 
 fn sets(global: &Global) -> Vec<String> {
@@ -80,6 +92,10 @@ fn shown(c: &Config) -> Value {
             "sample_percent": c.traces.sample_percent,
             "headers_file": c.traces.headers_file.clone().unwrap_or_default(),
             "ca_file": c.traces.ca_file.clone().unwrap_or_default(),
+        },
+        "health": {
+            "listen": c.health.listen.map_or("off".into(), |listen| listen.to_string()),
+            "insecure": c.health.insecure,
         },
         "audit": {
             "file": c.audit.file.as_ref().map_or("off".into(), |file| file.display().to_string()),
@@ -149,6 +165,7 @@ fn kernel(c: &Config) -> Value {
         },
         "ports": format!("{}-{}", k.ports.start(), k.ports.end()),
         "max_slots": k.max_slots,
+        "detach_on_stop": k.detach_on_stop,
         "log": k.log,
     })
 }

@@ -3,9 +3,10 @@
 use super::{
     draft::Draft,
     error::{Mistake, Origin},
+    reload::Values,
 };
 use crate::config::{HistoryKind, RegistryKind, StoreKind};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::net::SocketAddr;
 use voice_room::NodeName;
 
 /// A rule that is broken: the key to blame, its value, and what must hold.
@@ -15,6 +16,7 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     listener_beyond_loopback_has_tls_or_is_marked_insecure,
     session_tls_is_whole,
     metrics_beyond_loopback_are_marked_insecure,
+    health_beyond_loopback_is_marked_insecure,
     janus_events_come_from_this_host,
     warning_comes_before_the_trip,
     stuck_time_holds_its_misses,
@@ -36,9 +38,11 @@ const RULES: &[fn(&Draft) -> Broken] = &[
 ];
 
 /// Every rule that is broken, blamed on where the key was last set.
-pub(super) fn together(draft: &Draft, origins: &BTreeMap<&'static str, Origin>) -> Vec<Mistake> {
+pub(super) fn together(draft: &Draft, values: &Values) -> Vec<Mistake> {
     let blame = |(key, given, problem): (&'static str, String, String)| {
-        let origin = origins.get(key).cloned().unwrap_or(Origin::Default);
+        let origin = values
+            .get(key)
+            .map_or(Origin::Default, |(_, origin)| origin.clone());
         Mistake::value(key, origin, &given, problem)
     };
     RULES.iter().filter_map(|rule| rule(draft)).map(blame).collect()
@@ -94,6 +98,15 @@ fn metrics_beyond_loopback_are_marked_insecure(draft: &Draft) -> Broken {
         let problem = "a listener beyond loopback has no TLS: listen on 127.0.0.1 or [::1], or accept that anybody who \
                        reaches the port can read the figures with metrics.insecure = true";
         ("metrics.listen", listen.to_string(), problem.into())
+    })
+}
+
+fn health_beyond_loopback_is_marked_insecure(draft: &Draft) -> Broken {
+    let listen = draft.health.listen?;
+    (!listen.ip().is_loopback() && !draft.health.insecure).then(|| {
+        let problem = "a listener beyond loopback has no TLS: listen on 127.0.0.1 or [::1], or accept that anybody who \
+                       reaches the port can see how the agent does with health.insecure = true";
+        ("health.listen", listen.to_string(), problem.into())
     })
 }
 

@@ -7,6 +7,8 @@ const HEAD: &str = "\
 # The configuration of voice-agent. Every key is shown with its default; take away the `#` before a key to set it.
 # A value is looked for in this file, then in the environment, then in `--set section.name=value`: the last one wins.
 # The environment's name of `section.name` is VOICE_AGENT_SECTION_NAME; lists are separated by commas there.
+# Keys marked `Reloaded` are taken while the agent runs, by `systemctl reload voice-agent` or SIGHUP: all of them, or none when the
+# configuration has a mistake. The others are read at start only; a reload names those that wait for a restart.
 # Durations are written as \"500ms\", \"90s\", \"5m\" or \"1h 30m\".
 ";
 
@@ -22,7 +24,11 @@ impl Config {
                 for doc in key.doc.lines() {
                     line(&mut file, &format!("# {doc}"));
                 }
-                line(&mut file, &format!("# Allowed: {}.", key.kind.allowed()));
+                let reloaded = if key.live { " Reloaded." } else { "" };
+                line(
+                    &mut file,
+                    &format!("# Allowed: {}.{reloaded}", key.kind.allowed()),
+                );
                 line(&mut file, &format!("#{} = {}", key.name(), key.default));
             }
         }

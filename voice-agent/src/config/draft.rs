@@ -2,9 +2,9 @@
 //! becomes a [`Config`] once its parts fit together (`check.rs`).
 
 use super::{
-    AuditConfig, Config, EtcdConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig, MetricsConfig,
-    Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls, StoreConfig, StoreKind,
-    TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
+    AuditConfig, Config, EtcdConfig, HealthConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig,
+    MetricsConfig, Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls, StoreConfig,
+    StoreKind, TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -33,6 +33,7 @@ pub(super) struct Draft {
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
     pub(super) traces: TracesConfig,
+    pub(super) health: HealthConfig,
     /// An empty file stands for the one in `paths.state`.
     pub(super) audit: AuditConfig,
     pub(super) log: LogConfig,
@@ -55,6 +56,7 @@ impl Draft {
                 xdp: XdpPolicy::OnTrip,
                 ports: 0..=0,
                 max_slots: 0,
+                detach_on_stop: false,
                 log: false,
             },
             session: SessionConfig {
@@ -106,6 +108,10 @@ impl Draft {
                 insecure: false,
             },
             traces: TracesConfig::default(),
+            health: HealthConfig {
+                listen: None,
+                insecure: false,
+            },
             audit: AuditConfig {
                 file: None,
                 max_bytes: 0,
@@ -160,6 +166,7 @@ impl Draft {
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
             traces: self.traces,
+            health: self.health,
             audit,
             log: self.log,
         }

@@ -26,6 +26,8 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// Never shown in a message.
     pub(super) secret: bool,
+    /// Whether a reload (SIGHUP) takes it; else it is read at start only.
+    pub(super) live: bool,
 }
 
 /// The sections, in the order of the default file.
@@ -52,7 +54,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     (
         "metrics",
-        "Figures for Prometheus (/metrics) and liveness (/livez).",
+        "Figures for Prometheus (/metrics), and whether the agent is alive and ready (/livez, /readyz).",
+    ),
+    (
+        "health",
+        "The gRPC health service (grpc.health.v1) for probes, on a port that serves nothing else.",
     ),
     (
         "traces",
@@ -77,7 +83,13 @@ const fn key(path: &'static str, default: &'static str, doc: &'static str, kind:
         default,
         kind,
         secret: false,
+        live: false,
     }
+}
+
+/// One that a reload takes.
+const fn live(key: Key) -> Key {
+    Key { live: true, ..key }
 }
 
 const fn time(from_ms: u32, to: Duration, set: fn(&mut Draft, Duration)) -> Kind {
@@ -147,44 +159,44 @@ pub(super) static KEYS: &[Key] = &[
         "How often a media server says which rooms it serves; how often the Janus adapter lists them.",
         time(100, MINUTE, |d, v| d.rules.heartbeat = v),
     ),
-    key(
+    live(key(
         "rooms.misses",
         "5",
         "Media heartbeats missed in a row before a room may trip.",
         number(1..=1_000, |d, v| d.rules.misses = v),
-    ),
-    key(
+    )),
+    live(key(
         "rooms.warn_misses",
         "3",
         "Media heartbeats missed in a row before a warning. Less than `misses`.",
         number(1..=1_000, |d, v| d.rules.warn_misses = v),
-    ),
-    key(
+    )),
+    live(key(
         "rooms.host_silence",
         "\"30s\"",
         "A host silent for longer is disconnected, and the room goes to GRACE_CLOSING.",
         time(100, DAY, |d, v| d.rules.host_silence = v),
-    ),
-    key(
+    )),
+    live(key(
         "rooms.idle",
         "\"60s\"",
         "A room in GRACE_CLOSING without user signalling and without RTP for so long is destroyed.",
         time(100, DAY, |d, v| d.rules.idle = v),
-    ),
+    )),
     key(
         "rooms.quota",
         "10000",
         "Rooms that may be live on this node at one time.",
         number(1..=1_000_000, |d, v| d.rules.quota = v),
     ),
-    key(
+    live(key(
         "rooms.prepare_within",
         "\"2s\"",
         "How long the peers that serve a room have to agree to a change (PREPARE). Whoever is silent for longer has not\n\
          agreed. Looked at once a second.",
         time(100, MINUTE, |d, v| d.rules.prepare_within = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.mode",
         "\"enforce\"",
         "enforce: cut, push STATE_EXPIRED, isolate. shadow: count in the kernel what would be dropped, nothing else.\n\
@@ -194,32 +206,32 @@ pub(super) static KEYS: &[Key] = &[
             ("shadow", |d| d.rules.mode = Mode::Shadow),
             ("off", |d| d.rules.mode = Mode::Off),
         ]),
-    ),
-    key(
+    )),
+    live(key(
         "trip.stuck_after",
         "\"90s\"",
         "Time without progress before a room may trip. At least rooms.misses times rooms.heartbeat.",
         time(100, DAY, |d, v| d.rules.stuck_after = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.isolation",
         "\"300s\"",
         "How long a tripped room is cut and refuses rejoins. The kernel lifts the cut by itself then.",
         time(100, DAY, |d, v| d.rules.isolation = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.witness_window",
         "\"25s\"",
         "The span over which the kernel's packet counters are judged.",
         time(100, HOUR, |d, v| d.rules.witness_window = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.release_fresh",
         "\"10s\"",
         "A media heartbeat no older than this brings a released room back to LIVEING; else it is destroyed.",
         time(100, HOUR, |d, v| d.rules.release_fresh = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.never_cut",
         "[]",
         "Rooms that are never cut.",
@@ -231,20 +243,20 @@ pub(super) static KEYS: &[Key] = &[
                 parsed.is_some_and(|rooms| rooms.len() <= 10_000)
             },
         },
-    ),
-    key(
+    )),
+    live(key(
         "trip.cap_percent",
         "50",
         "Blast cap: percent of this node's rooms that may trip within `cap_window` without a witness; at least one may.",
         number(1..=100, |d, v| d.rules.cap_percent = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.cap_window",
         "\"10m\"",
         "The span of the blast cap.",
         time(100, DAY, |d, v| d.rules.cap_window = v),
-    ),
-    key(
+    )),
+    live(key(
         "trip.trip_on_contradiction_after",
         "\"off\"",
         "RTP that moves both ways vetoes a trip: then the control path is broken, not the room. This bounds that veto.",
@@ -253,7 +265,7 @@ pub(super) static KEYS: &[Key] = &[
             to: DAY,
             set: |d, v| d.rules.trip_on_contradiction_after = v,
         },
-    ),
+    )),
     key(
         "kernel.interfaces",
         "[]",
@@ -301,6 +313,13 @@ pub(super) static KEYS: &[Key] = &[
         "Rooms with ports at one time. Each slot costs kernel memory for its counters, on every CPU.",
         number(1..=65_535, |d, v| d.kernel.max_slots = v),
     ),
+    live(key(
+        "kernel.detach_on_stop",
+        "false",
+        "Remove programs and maps when the agent is told to stop, which ends its cuts. For taking it off a node for good: with\n\
+         it a restart, and so an upgrade, lets packets through that are cut.",
+        Kind::Switch(|d, v| d.kernel.detach_on_stop = v),
+    )),
     key(
         "kernel.log",
         "false",
@@ -720,7 +739,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "metrics.listen",
         "\"127.0.0.1:7402\"",
-        "Where /metrics and /livez are served over HTTP. Beyond loopback it needs `insecure = true`.",
+        "Where /metrics, /livez and /readyz are served over HTTP. Beyond loopback it needs `insecure = true`.",
         text(ADDRESS_OR_OFF, |d, t| {
             d.metrics.listen = t.parse().ok();
             t == "off" || d.metrics.listen.is_some()
@@ -760,6 +779,21 @@ pub(super) static KEYS: &[Key] = &[
         text(FILE, |d, t| file_of(t, &mut d.traces.ca_file)),
     ),
     key(
+        "health.listen",
+        "\"off\"",
+        "Where it is served, with the services liveness and readiness. Beyond loopback it needs `insecure = true`.",
+        text(ADDRESS_OR_OFF, |d, t| {
+            d.health.listen = t.parse().ok();
+            t == "off" || d.health.listen.is_some()
+        }),
+    ),
+    key(
+        "health.insecure",
+        "false",
+        "Accept that anybody who reaches `listen` can see whether the agent is alive and ready.",
+        Kind::Switch(|d, v| d.health.insecure = v),
+    ),
+    key(
         "audit.file",
         "\"\"",
         "Empty: audit.jsonl in paths.state. off: none. Rotated files lie beside it, the youngest with .1 at its end.",
@@ -780,7 +814,7 @@ pub(super) static KEYS: &[Key] = &[
         "Rotated files that are kept.",
         number(1..=1_000, |d, v| d.audit.keep = v),
     ),
-    key(
+    live(key(
         "log.filter",
         "\"info,fjall=warn,lsm_tree=warn\"",
         "What is logged, as a tracing filter. The kernel programs' own lines have the target `kernel`.",
@@ -791,7 +825,7 @@ pub(super) static KEYS: &[Key] = &[
                 tracing_subscriber::EnvFilter::try_new(t).is_ok()
             },
         ),
-    ),
+    )),
     key(
         "log.format",
         "\"text\"",

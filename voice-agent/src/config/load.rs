@@ -7,13 +7,14 @@ use super::{
     error::{ConfigErrors, Mistake, Origin},
     file,
     keys::{self, Key},
+    reload::{Reloader, Sources, Values},
     value::Given,
 };
 use crate::{
     session::tls::{Tls, TlsError},
     tokens::{KeyMistake, Tokens},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 /// Read when no file is named; it need not exist then.
 pub const DEFAULT_FILE: &str = "/etc/voice-agent/config.toml";
@@ -45,17 +46,33 @@ impl Config {
     ) -> Result<(Config, Tokens), ConfigErrors> {
         Loader::with(file, env, sets).finish_with_tokens()
     }
+
+    /// As [`Config::load_with_tokens`], for who runs by it, and may be told to read it again.
+    ///
+    /// # Errors
+    /// Every mistake at once, those in the key files too.
+    pub fn load_to_run(sources: Sources) -> Result<(Config, Tokens, Reloader), ConfigErrors> {
+        let loader = sources.read();
+        let values = loader.values.clone();
+        let (config, tokens) = loader.finish_with_tokens()?;
+        Ok((config, tokens, Reloader::new(sources, values)))
+    }
 }
 
 /// A draft, where each of its values came from, and what was wrong.
 pub(super) struct Loader {
     draft: Draft,
-    origins: BTreeMap<&'static str, Origin>,
+    /// What was set last.
+    pub(super) values: Values,
     mistakes: Vec<Mistake>,
 }
 
 impl Loader {
-    fn with(file: Option<&Path>, env: impl Iterator<Item = (String, String)>, sets: &[String]) -> Loader {
+    pub(super) fn with(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Loader {
         let read = file::read(file.unwrap_or(Path::new(DEFAULT_FILE)), file.is_some());
         Loader::new().file(read).environment(env).flags(sets)
     }
@@ -64,7 +81,7 @@ impl Loader {
     pub(super) fn new() -> Loader {
         let mut loader = Loader {
             draft: Draft::new(),
-            origins: BTreeMap::new(),
+            values: Values::new(),
             mistakes: Vec::new(),
         };
         let defaults = keys::default_values();
@@ -113,9 +130,9 @@ impl Loader {
         self
     }
 
-    fn set(&mut self, key: &'static Key, given: &Given, origin: Origin) {
+    pub(super) fn set(&mut self, key: &'static Key, given: &Given, origin: Origin) {
         if key.kind.apply(given, &mut self.draft).is_some() {
-            self.origins.insert(key.path, origin);
+            self.values.insert(key.path, (given.clone(), origin));
             return;
         }
         let shown = if key.secret { "***".into() } else { given.shown() };
@@ -126,22 +143,26 @@ impl Loader {
 
     pub(super) fn finish_with_tokens(mut self) -> Result<(Config, Tokens), ConfigErrors> {
         let tokens = Tokens::load(&self.draft.tokens).unwrap_or_else(|mistakes| {
-            let origin = self.origins.get("tokens.keys").cloned();
-            let origin = origin.unwrap_or(Origin::Default);
+            let origin = self.origin("tokens.keys");
             let mistake =
                 |KeyMistake { key, problem }| Mistake::value("tokens.keys", origin.clone(), &key, problem);
             self.mistakes.extend(mistakes.into_iter().map(mistake));
             Tokens::default()
         });
         if let Err(TlsError { key, problem }) = self.draft.tls().as_ref().map_or(Ok(()), Tls::check) {
-            let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+            let origin = self.origin(key);
             self.mistakes.push(Mistake::key(key, origin, problem));
         }
         self.finish().map(|config| (config, tokens))
     }
 
+    fn origin(&self, key: &str) -> Origin {
+        let given = self.values.get(key);
+        given.map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
     pub(super) fn finish(mut self) -> Result<Config, ConfigErrors> {
-        self.mistakes.extend(check::together(&self.draft, &self.origins));
+        self.mistakes.extend(check::together(&self.draft, &self.values));
         let node = check::node_name(self.draft.node.as_ref());
         match node {
             Ok(node) if self.mistakes.is_empty() => Ok(self.draft.finish(node)),

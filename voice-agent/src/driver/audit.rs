@@ -2,7 +2,10 @@
 //! command. Decisions of the core go there entry by entry, and what operators ask for from the admin service.
 
 use super::{Driver, clock::now};
-use crate::telemetry::audit::{self, Line};
+use crate::{
+    api,
+    telemetry::audit::{self, Line},
+};
 use serde_json::json;
 use voice_room::{Core, RoomId, State, timeline::Actor};
 
@@ -19,7 +22,7 @@ impl Driver {
         let about = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "mode": self.mode,
+            "mode": self.mode.get(),
         });
         let started = audit::agent("agent_started", now.wall);
         self.audit.write(started.evidence(found).result(about));
@@ -33,6 +36,18 @@ impl Driver {
                 .result(json!({ "until_unix_ms": block.until.0 }));
             self.audit.write(line);
         }
+    }
+
+    /// What the service manager shows of the agent.
+    pub(super) fn tell_supervisor(&self) {
+        let live = [State::Created, State::Liveing, State::GraceClosing];
+        let live: usize = live.into_iter().map(|state| self.core.count(state)).sum();
+        let (cut, mode) = (
+            self.kernel.armings().enforced,
+            api::convert::mode(self.mode.get()),
+        );
+        self.supervisor
+            .status(&format!("{live} live rooms, {cut} cut, mode {mode}"));
     }
 
     pub(super) fn audit_stop(&self) {

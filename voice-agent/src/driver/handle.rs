@@ -5,6 +5,7 @@ use super::{
     top::{Page, Top},
 };
 use crate::{
+    config::reload::Changed,
     kernel::KernelStatus,
     session::PeerView,
     store::{Cursor, Position, StoreError},
@@ -12,7 +13,7 @@ use crate::{
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use voice_room::{
-    Entry, Input, Isolation, Maintenance, Rejected, RoomId, StateChangeEvent,
+    Entry, Input, Isolation, Maintenance, Rejected, RoomId, Rules, StateChangeEvent,
     command::Accepted,
     core::{Census, RoomView},
     input::{ClientFact, Request},
@@ -52,6 +53,7 @@ pub enum Query {
     Topology(Option<RoomId>, oneshot::Sender<Vec<PeerView>>),
     Figures(oneshot::Sender<Box<Figures>>),
     KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
+    Reload(Box<Rules>, Vec<Changed>, oneshot::Sender<()>),
     Maintenance(oneshot::Sender<Vec<Maintenance>>),
     Maintain {
         room: Option<RoomId>,
@@ -188,6 +190,13 @@ impl Handle {
     /// Turns the kill switch.
     pub async fn kill_switch(&self, on: bool, actor: Actor) -> Result<Result<(), String>, Stopped> {
         self.ask(|tx| Message::Query(Query::KillSwitch(on, actor, tx)))
+            .await
+    }
+
+    /// Goes on under other rules; which keys they come from is for the audit log. Answered once they hold.
+    pub async fn reload(&self, rules: Rules, changed: Vec<Changed>) -> Result<(), Stopped> {
+        let rules = Box::new(rules);
+        self.ask(|tx| Message::Query(Query::Reload(rules, changed, tx)))
             .await
     }
 

@@ -18,6 +18,11 @@ impl Driver {
                 tracing::warn!(on, %actor, "kill switch by command");
                 drop(to.send(self.set_kill_switch(on)));
             }
+            Query::Reload(rules, changed, to) => {
+                self.reload(*rules, &changed);
+                // Who asked may be gone.
+                let _ = to.send(());
+            }
             Query::Maintenance(to) => drop(to.send(self.core.maintenance(now()))),
             Query::Maintain {
                 room,

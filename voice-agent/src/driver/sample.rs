@@ -27,6 +27,7 @@ impl Driver {
             };
             self.take(Input::Request(Request::by_map(room, release)));
         }
+        self.tell_supervisor();
     }
 
     /// A lift is recorded with what was dropped until then: the counters are read anew before one, ten times a second at

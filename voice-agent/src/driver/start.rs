@@ -1,22 +1,23 @@
 //! Puts the agent together, runs it until SIGTERM or SIGINT, and takes it apart again.
 
 use super::{
-    Driver, Handle, RESULTS, Tally, Vitals,
+    Driver, Handle, ModeInForce, Phase, RESULTS, Tally, Vitals,
     clock::now,
     evidence::Evidence,
     handle::Message,
     kill_switch::KillSwitch,
     recover::{self, Keeping, Recovery},
+    reload::Reload,
     snapshot::Snapshots,
 };
 use crate::{
     api::{self, About},
-    config::{Config, HistoryKind, StoreKind},
+    config::{Config, HistoryKind, StoreKind, reload::Reloader},
     history::{
         self, History,
         probe::{self, Probed},
     },
-    kernel::{self, Kernel},
+    kernel::{self, Kernel, pinned::Pinned},
     lock::AgentLock,
     media,
     privileges::{self, Kept},
@@ -24,9 +25,11 @@ use crate::{
     relay::{self, Hearing},
     session::{Sessions, tls::Tls},
     store::{Embedded, JournalHandle, Redis, RoomStore},
+    supervisor::Supervisor,
     telemetry::{
         self,
         audit::Audit,
+        health,
         metrics::{self, Source},
         traces::{self, Exporter, Traces},
     },
@@ -35,7 +38,17 @@ use crate::{
 };
 use anyhow::Context;
 use std::{
-    collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, thread, time::Duration,
+    collections::BTreeMap,
+    convert::Infallible,
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -44,7 +57,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use voice_room::{Core, Mono, Rules, Tenure, config::Mode};
+use voice_room::{Core, Mono, Rules, Tenure};
 
 /// Facts, wishes and questions that may wait for the driver; who sends more waits.
 const QUEUE: usize = 8192;
@@ -56,7 +69,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Another agent runs here, or a part could not be started; the message says which and what to do.
-pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
+pub fn run(config: Config, tokens: Tokens, reloader: Reloader) -> anyhow::Result<()> {
     make_run_dir(&config.paths.run)?;
     let _lock = AgentLock::acquire(&config.paths)?;
     let registry = registry::prepare(&config)?;
@@ -67,7 +80,7 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
     // Before the first thread is made, that of the log: each inherits what is left. What takes more comes first.
     kernel::before_dropping_privileges();
     let kept = privileges::drop_all_but_needed()?;
-    let _log = telemetry::logs::init(&config.log)?;
+    let log = telemetry::logs::init(&config.log)?;
     if kept == Kept::Everything {
         tracing::warn!("this kernel, or this process, has no CAP_BPF of its own: no capability is given up");
     }
@@ -77,7 +90,27 @@ pub fn run(config: Config, tokens: Tokens) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start a runtime")?;
-    runtime.block_on(agent(config, tokens, audit, registry, redis))
+    let supervisor = Supervisor::from_environment().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Supervisor::default()
+    });
+    let started = Started {
+        tokens,
+        audit,
+        registry,
+        redis,
+        supervisor,
+    };
+    runtime.block_on(agent(config, started, reloader, log.filter()))
+}
+
+/// What was made before privileges were given up, and goes to where it is used.
+struct Started {
+    tokens: Tokens,
+    audit: Audit,
+    registry: (Registry, Option<Etcd>),
+    redis: Option<Redis>,
+    supervisor: Supervisor,
 }
 
 fn make_run_dir(run: &Path) -> anyhow::Result<()> {
@@ -87,36 +120,31 @@ fn make_run_dir(run: &Path) -> anyhow::Result<()> {
 
 async fn agent(
     config: Config,
-    tokens: Tokens,
-    audit: Audit,
-    (registry, etcd): (Registry, Option<Etcd>),
-    redis: Option<Redis>,
+    started: Started,
+    reloader: Reloader,
+    log: telemetry::logs::Filter,
 ) -> anyhow::Result<()> {
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let Started {
+        tokens,
+        audit,
+        registry: (registry, etcd),
+        redis,
+        supervisor,
+    } = started;
     let listen = config.session.listen;
     // First, so that a port that is taken leaves no program attached.
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on session.listen {listen}"))?;
     let mut parts = Parts::start(&config, tokens, audit, registry, redis).await?;
+    parts.supervisor = supervisor.clone();
     let writing = parts.keep_history(&config).await?;
     let (handle, messages) = Handle::new(QUEUE);
     let (stop_adapters, stop_driver) = (CancellationToken::new(), CancellationToken::new());
-    let mut adapters = start_adapters(&config, &parts, &handle, listener, &stop_adapters);
-    if let Some(listen) = config.metrics.listen {
-        let source = Source {
-            handle: handle.clone(),
-            sessions: parts.sessions.clone(),
-            vitals: parts.vitals.clone(),
-            mode: config.rules.mode,
-            registry: parts.registry.clone(),
-            history: parts.history.clone(),
-        };
-        let stop = stop_adapters.clone();
-        adapters.spawn(async move {
-            metrics::serve(listen, source, stop).await;
-            Ok(())
-        });
-    }
+    let admin = api::listen(&config.paths.run.join(api::SOCKET)).context("admin service")?;
+    let mut adapters = start_adapters(&config, &parts, &handle, (listener, admin), &stop_adapters);
+    start_pages(&mut adapters, &config, &parts, &handle, &stop_adapters);
     if let Some(exporter) = parts.exporter.take() {
         let stop = stop_adapters.clone();
         adapters.spawn(async move {
@@ -146,16 +174,32 @@ async fn agent(
             Ok(())
         });
     }
+    let detaches = Arc::new(AtomicBool::new(config.kernel.detach_on_stop));
+    let reload = Reload {
+        reloader,
+        handle,
+        log,
+        supervisor: supervisor.clone(),
+        detach: detaches.clone(),
+    };
+    let stop = stop_adapters.clone();
+    adapters.spawn(async move {
+        stop.run_until_cancelled(reload.at_each(hangups)).await;
+        Ok(())
+    });
+    let vitals = parts.vitals.clone();
     let driver = spawn_driver(parts, messages, stop_driver.clone())?;
-    drop(handle);
     let mode = api::convert::mode(config.rules.mode);
     tracing::info!(node = %config.node, %mode, %listen, "voice-agent runs");
 
     let ended = tokio::select! {
         stopped = told_to_stop() => stopped,
+        never = tell_ready(vitals.clone(), supervisor.clone()) => match never {},
         Some(ended) = adapters.join_next() => ended.context("an adapter's task")?.and(Err(anyhow::anyhow!("an adapter ended by itself"))),
         () = wait_for(&driver) => Err(anyhow::anyhow!("the driver ended by itself")),
     };
+    supervisor.stopping();
+    vitals.stopping();
     stop_adapters.cancel();
     let goodbye = async { while adapters.join_next().await.is_some() {} };
     if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
@@ -168,6 +212,9 @@ async fn agent(
         .map_err(|_| anyhow::anyhow!("the driver panicked; blocks stay in force until their deadlines"))?;
     if let Some(writing) = writing {
         writing.finish();
+    }
+    if ended.is_ok() && detaches.load(Ordering::Relaxed) {
+        detach(&config)?;
     }
     ended
 }
@@ -186,8 +233,9 @@ struct Parts {
     journal: JournalHandle,
     kill_switch: KillSwitch,
     heartbeat: Duration,
-    mode: Mode,
+    mode: ModeInForce,
     vitals: Vitals,
+    supervisor: Supervisor,
     tiers: Tiers,
     traces: Traces,
     exporter: Option<Exporter>,
@@ -254,8 +302,9 @@ impl Parts {
             journal: keeping.journal,
             kill_switch,
             heartbeat: config.rules.heartbeat,
-            mode: config.rules.mode,
+            mode: config.rules.mode.into(),
             vitals: Vitals::new().context("cannot make the metrics")?,
+            supervisor: Supervisor::default(),
             tiers,
             traces,
             exporter,
@@ -286,7 +335,7 @@ impl Parts {
 }
 
 /// The rules, with what the store says of them.
-fn rules(config: &Config) -> Rules {
+pub(super) fn rules(config: &Config) -> Rules {
     let mut rules = config.rules.clone();
     if config.store.kind == StoreKind::Redis {
         // A record outlives four refreshes that fail.
@@ -325,6 +374,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         heartbeat,
         mode,
         vitals,
+        supervisor,
         tiers,
         traces,
         exporter: _,
@@ -360,6 +410,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         tally: Tally::default(),
         recent: super::top::Recent::default(),
         vitals,
+        supervisor,
         tiers,
         traces,
         audit,
@@ -379,26 +430,25 @@ fn start_adapters(
     config: &Config,
     parts: &Parts,
     handle: &Handle,
-    listener: TcpListener,
+    (listener, admin): (TcpListener, api::Listening),
     stop: &CancellationToken,
 ) -> JoinSet<anyhow::Result<()>> {
     let mut tasks = JoinSet::new();
     let Parts { sessions, audit, .. } = parts;
     let serving = sessions.clone().serve(handle.clone(), listener, stop.clone());
     tasks.spawn(async move { serving.await.context("session listener") });
-    let socket = config.paths.run.join(api::SOCKET);
     let about = About {
         node: config.node.clone(),
         instance: config.instance.clone(),
-        mode: config.rules.mode,
+        mode: parts.mode.clone(),
         started: now().wall,
         recovered: parts.recovery.words(),
         history: parts.history.clone(),
         tiers: parts.tiers.clone(),
     };
-    let (admin, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
+    let (to_driver, audit, stop_admin) = (handle.clone(), audit.clone(), stop.clone());
     tasks.spawn(async move {
-        api::serve(&socket, admin, audit, about, stop_admin)
+        api::serve_on(admin, to_driver, audit, about, stop_admin)
             .await
             .context("admin service")
     });
@@ -418,6 +468,55 @@ fn start_adapters(
         });
     }
     tasks
+}
+
+/// What tells how the agent does.
+fn start_pages(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    config: &Config,
+    parts: &Parts,
+    handle: &Handle,
+    stop: &CancellationToken,
+) {
+    if let Some(listen) = config.metrics.listen {
+        let source = Source {
+            handle: handle.clone(),
+            sessions: parts.sessions.clone(),
+            vitals: parts.vitals.clone(),
+            mode: parts.mode.clone(),
+            registry: parts.registry.clone(),
+            history: parts.history.clone(),
+        };
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            metrics::serve(listen, source, stop).await;
+            Ok(())
+        });
+    }
+    if let Some(listen) = config.health.listen {
+        let (vitals, stop) = (parts.vitals.clone(), stop.clone());
+        tasks.spawn(async move {
+            health::serve(listen, vitals, stop).await;
+            Ok(())
+        });
+    }
+}
+
+/// Tells the service manager that the agent is ready, once the driver has ticked. Never ends.
+async fn tell_ready(vitals: Vitals, supervisor: Supervisor) -> Infallible {
+    while vitals.phase() == Phase::Starting {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    supervisor.ready().await;
+    std::future::pending().await
+}
+
+/// With `kernel.detach_on_stop`: takes everything of this instance out of the kernel.
+fn detach(config: &Config) -> anyhow::Result<()> {
+    for gone in Pinned::detach(&config.paths.pin_root()).context("kernel.detach_on_stop")? {
+        tracing::info!("kernel.detach_on_stop: removed {gone}");
+    }
+    Ok(())
 }
 
 async fn told_to_stop() -> anyhow::Result<()> {

@@ -79,6 +79,8 @@ counters! {
     HistoryChangesLost, "history_changes_lost", "Changes of state that the history does not have because too many waited for its disk.";
     SpansSent, "spans_sent", "Spans that the OTLP receiver took.";
     SpansDropped, "spans_dropped", "Spans left out because too many waited, or because the OTLP receiver was away, slow or refused them.";
+    ConfigReloaded, "config_reloaded", "Times the configuration was read again and taken.";
+    ConfigRefused, "config_refused", "Times the configuration was read again and had a mistake; nothing was changed.";
     AuditFailed, "audit_failed", "Writes to the audit log that failed; they are tried again.";
     AuditDropped, "audit_dropped", "Lines left out of the audit log because too many waited for its disk.";
     SessionMalformed, "session_malformed", "Calls and messages of peers that could not be understood: metadata, ids, ports, lengths, missing parts.";

@@ -5,9 +5,14 @@ mod ring;
 
 use crate::config::LogConfig;
 use ring::{RING, RingWriter};
-use std::{io::IsTerminal, process::id, sync::OnceLock};
+use std::{
+    fmt::{Debug, Formatter},
+    io::IsTerminal,
+    process::id,
+    sync::{Arc, OnceLock},
+};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt, fmt::writer::MakeWriterExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt, fmt::writer::MakeWriterExt, reload, util::SubscriberInitExt};
 
 /// The target of the kernel programs' own lines.
 const KERNEL: &str = "kernel";
@@ -38,6 +43,42 @@ static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 #[must_use = "the log ends when this is dropped"]
 pub struct Log {
     _writer: WorkerGuard,
+    filter: Filter,
+}
+
+impl Log {
+    /// What is logged.
+    pub fn filter(&self) -> Filter {
+        self.filter.clone()
+    }
+}
+
+/// Sets another filter while the log goes on.
+#[derive(Clone)]
+pub struct Filter(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl Debug for Filter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
+impl Filter {
+    /// From now on this is logged.
+    ///
+    /// # Errors
+    /// It is no filter, or the log has ended.
+    pub fn set(&self, filter: &str) -> Result<(), LogError> {
+        let new = parse(filter)?;
+        (self.0)(new).map_err(|e| LogError::Start(e.to_string()))
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(filter).map_err(|e| LogError::Filter {
+        filter: filter.to_owned(),
+        problem: e.to_string(),
+    })
 }
 
 /// Lines that were left out because nobody read standard error.
@@ -53,10 +94,7 @@ pub fn recent_lines() -> Vec<String> {
 
 /// Sends everything to standard error as configured. Once in a process, before anything is logged.
 pub fn init(config: &LogConfig) -> Result<Log, LogError> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|e| LogError::Filter {
-        filter: config.filter.clone(),
-        problem: e.to_string(),
-    })?;
+    let filter = parse(&config.filter)?;
     let queue = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES);
@@ -65,18 +103,27 @@ pub fn init(config: &LogConfig) -> Result<Log, LogError> {
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(writer.and(|| RingWriter));
-    let started = if config.json {
-        builder.json().flatten_event(true).finish().try_init()
+    let (started, filter) = if config.json {
+        let builder = builder.json().flatten_event(true).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let filter = Filter(Arc::new(move |filter| handle.reload(filter)));
+        (builder.finish().try_init(), filter)
     } else {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         let ansi = !no_color && std::io::stderr().is_terminal();
-        builder.with_ansi(ansi).finish().try_init()
+        let builder = builder.with_ansi(ansi).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let filter = Filter(Arc::new(move |filter| handle.reload(filter)));
+        (builder.finish().try_init(), filter)
     };
     started.map_err(|e| LogError::Start(e.to_string()))?;
     // A second start has failed above, so this is the first.
     LOST.get_or_init(|| lost);
     tracing::debug!(pid = id(), "log started");
-    Ok(Log { _writer: guard })
+    Ok(Log {
+        _writer: guard,
+        filter,
+    })
 }
 
 /// Takes the kernel programs' lines from aya-log (`EbpfLogger::init_with_logger`) into the agent's log, under the

@@ -1,4 +1,4 @@
-//! The HTTP listener behind /metrics and /livez. What the figures are called is in `metrics/page.rs`.
+//! The HTTP listener behind /metrics, /livez and /readyz. What the figures are called is in `metrics/page.rs`.
 //!
 //! /livez looks at nothing but the time of the driver's last tick. /metrics asks the driver one question, and answers
 //! without it when the driver does not.
@@ -7,7 +7,7 @@ mod history;
 mod page;
 
 use crate::{
-    driver::{Handle, Vitals},
+    driver::{ALIVE_WITHIN, Handle, ModeInForce, Phase, Vitals},
     history::History,
     registry::Registry,
     session::Sessions,
@@ -27,10 +27,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use voice_room::config::Mode;
-
-/// A driver that has not ticked for longer is not alive. It ticks at least once a second.
-pub const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the driver may take to tell its figures.
 const FIGURES_WITHIN: Duration = Duration::from_secs(2);
@@ -51,7 +47,7 @@ pub struct Source {
     /// What the driver leaves behind.
     pub vitals: Vitals,
     /// `trip.mode`
-    pub mode: Mode,
+    pub mode: ModeInForce,
     /// Who owns rooms.
     pub registry: Registry,
     /// What snapshots are asked of; `None`: none are taken.
@@ -120,7 +116,11 @@ async fn answer<B>(request: &Request<B>, source: &Source) -> Response<String> {
     match request.uri().path() {
         "/metrics" => metrics(source).await,
         "/livez" => livez(&source.vitals),
-        _ => plain(StatusCode::NOT_FOUND, "served are /metrics and /livez\n".into()),
+        "/readyz" => readyz(&source.vitals),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "served are /metrics, /livez and /readyz\n".into(),
+        ),
     }
 }
 
@@ -136,6 +136,19 @@ fn livez(vitals: &Vitals) -> Response<String> {
             format!("not alive: {said}; allowed are {limit} s\n"),
         )
     }
+}
+
+fn readyz(vitals: &Vitals) -> Response<String> {
+    let (status, said) = match (vitals.phase(), vitals.is_alive()) {
+        (Phase::Running, true) => (StatusCode::OK, "ready"),
+        (Phase::Running, false) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not ready: the driver does not tick",
+        ),
+        (Phase::Starting, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting"),
+        (Phase::Stopping, _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping"),
+    };
+    plain(status, format!("{said}\n"))
 }
 
 async fn metrics(source: &Source) -> Response<String> {

@@ -11,6 +11,7 @@ mod census;
 mod lives;
 mod maintenance;
 mod model;
+mod obey;
 mod participant;
 mod ports;
 mod properties;

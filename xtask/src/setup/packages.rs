@@ -53,6 +53,7 @@ pub(crate) const TEST: &[Need] = &[
     ("tmux", "tmux"),
     ("pip3", "python3-pip"),
     ("rsvg-convert", "librsvg2-bin"),
+    ("systemd-analyze", "systemd"),
 ];
 
 /// Installs what is missing when we are root; otherwise names the one command and stops with exit code 2.
@@ -182,6 +183,7 @@ mod tests {
                 "python3-pip",
                 "redis-server",
                 "redis-tools",
+                "systemd",
                 "tcpdump",
                 "tmux",
                 "util-linux",

@@ -93,6 +93,7 @@ pub(super) fn config(max_slots: u32) -> KernelConfig {
         xdp: XdpPolicy::Always,
         ports: 50_000..=60_000,
         max_slots,
+        detach_on_stop: false,
         log: false,
     }
 }

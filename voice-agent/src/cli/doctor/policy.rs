@@ -63,9 +63,13 @@ fn mode(configured: Mode, in_force: Option<&str>) -> Finding {
     };
     if let Some(other) = in_force.filter(|mode| *mode != name) {
         let said = format!("the agent runs with {other}, trip.mode says {name}");
-        return Finding::warn(check, said, "restart the agent: cuts stay in force meanwhile");
+        return Finding::warn(
+            check,
+            said,
+            "reload the agent (SIGHUP), or restart it: cuts stay in force meanwhile",
+        );
     }
-    let advice = "set trip.mode to \"enforce\" and restart the agent when it shall cut";
+    let advice = "set trip.mode to \"enforce\" and reload the agent (SIGHUP) when it shall cut";
     match configured {
         Mode::Enforce => Finding::ok(check, "enforce"),
         Mode::Shadow => Finding::warn(check, "shadow: drops are only counted", advice),

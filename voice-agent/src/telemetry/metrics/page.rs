@@ -55,7 +55,7 @@ impl Page {
         let about = "Always 1; the label says which version runs.";
         self.gauge("build_info", about, &["version"], [(vec![version], 1)])?;
         let modes = [Mode::Enforce, Mode::Shadow, Mode::Off];
-        let modes = modes.map(|mode| (vec![wire(&mode)], u64::from(mode == source.mode)));
+        let modes = modes.map(|mode| (vec![wire(&mode)], u64::from(mode == source.mode.get())));
         self.gauge("trip_mode", "1 for the trip.mode in force.", &["mode"], modes)?;
         let age = source.vitals.tick_age().as_secs_f64();
         self.seconds(

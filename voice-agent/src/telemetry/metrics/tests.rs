@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
 };
-use voice_room::{Epoch, Mono, NodeName, timeline::Hold};
+use voice_room::{Epoch, Mono, NodeName, config::Mode, timeline::Hold};
 
 fn source() -> (Source, mpsc::Receiver<Message>) {
     let (handle, messages) = Handle::new(8);
@@ -45,7 +45,7 @@ fn source() -> (Source, mpsc::Receiver<Message>) {
             None,
         ),
         vitals: Vitals::new().unwrap(),
-        mode: Mode::Enforce,
+        mode: Mode::Enforce.into(),
         registry: Registry::Local,
         history: None,
     };
@@ -181,6 +181,26 @@ async fn livez_fails_once_the_last_tick_is_older_than_5_s_and_asks_nobody() {
     assert_eq!(dead.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(dead.body().starts_with("not alive: the driver's last tick was "));
     assert!(messages.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn readyz_is_503_before_the_first_tick_while_the_driver_hangs_and_once_told_to_stop() {
+    let (source, _messages) = source();
+    let ready = async || {
+        let answer = get("/readyz", &source).await;
+        (answer.status().as_u16(), answer.into_body())
+    };
+    assert_eq!(ready().await, (503, "not ready: starting\n".into()));
+    source.vitals.ticked(crate::driver::now().mono);
+    assert_eq!(ready().await, (200, "ready\n".into()));
+    source.vitals.ticked(Mono(0));
+    assert_eq!(
+        ready().await,
+        (503, "not ready: the driver does not tick\n".into())
+    );
+    source.vitals.ticked(crate::driver::now().mono);
+    source.vitals.stopping();
+    assert_eq!(ready().await, (503, "not ready: stopping\n".into()));
 }
 
 #[tokio::test]
