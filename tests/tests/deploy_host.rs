@@ -1,5 +1,6 @@
 //! The agent as a service of a host: the systemd unit as systemd judges it, what a service manager hears, reloads, a stop that
 //! leaves nothing behind, and the bpf file system.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they fail")]
 
 use nix::sys::{
     signal::Signal,

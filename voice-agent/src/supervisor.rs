@@ -97,7 +97,7 @@ impl Supervisor {
         for _ in 0..TRIES {
             match self.tell("READY=1") {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    tokio::time::sleep(TRY_EVERY).await
+                    tokio::time::sleep(TRY_EVERY).await;
                 }
                 Err(error) => return tracing::error!(%error, "the service manager cannot be told READY=1"),
                 Ok(()) => return,
