@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod command;
 mod demo;
+mod dist;
 mod ebpf;
 mod fix;
 mod progress;
@@ -43,6 +44,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test(options) => test::run(&root, &progress, &options),
         Task::Simulate(options) => simulate::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &progress, options),
+        Task::Dist => dist::run(&root, &progress),
         Task::BuildEbpf => {
             let object = build_ebpf(&root, &progress)?;
             println!("{}", object.display());

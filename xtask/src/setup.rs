@@ -6,7 +6,7 @@ pub(crate) mod rotel;
 mod rust_src;
 mod tools;
 
-pub(crate) use packages::{BENCH, DEMO, ETCD, JANUS, REDIS, TEST, packages};
+pub(crate) use packages::{BENCH, DEMO, DIST, ETCD, FULL, JANUS, REDIS, TEST, packages};
 pub(crate) use tools::{CARGO_DENY, CARGO_MACHETE};
 
 use crate::{Missing, command, progress::Progress};

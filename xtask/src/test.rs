@@ -8,7 +8,7 @@ mod summary;
 
 use crate::{
     args::Test,
-    build_ebpf, command,
+    build_ebpf, command, dist,
     progress::{Progress, seconds},
     setup,
 };
@@ -28,13 +28,21 @@ const BUDGET: Duration = Duration::from_secs(30 * 60);
 /// The last line is `N passed, N failed`; the exit code says the same.
 pub(crate) fn run(root: &Path, progress: &Progress, options: &Test) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
-    setup::packages(progress, &[setup::TEST, setup::JANUS])?;
-    setup::rotel::ensure(root, progress)?;
+    let needs: &[_] = if options.full {
+        &[setup::TEST, setup::JANUS, setup::FULL]
+    } else {
+        &[setup::TEST, setup::JANUS]
+    };
+    setup::packages(progress, needs)?;
     setup::require_root("test")?;
     setup::python::ensure(root, progress)?;
+    setup::rotel::ensure(root, progress)?;
     build_ebpf(root, progress)?;
     let mut parts = progress.section("agent and tests", || parts::build(root))?;
     parts.push(Part::docs(root));
+    if options.full {
+        dist::run(root, progress)?;
+    }
     let set_up = start.elapsed();
     let mut done = Vec::new();
     for (part, filter) in parts::choose(parts, options)? {

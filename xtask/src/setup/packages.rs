@@ -20,6 +20,18 @@ pub(crate) const DEMO: &[Need] = &[("make", "make"), ("ip", "iproute2"), ("ethto
 /// For the benches, besides [`DEMO`].
 pub(crate) const BENCH: &[Need] = &[("nft", "nftables")];
 
+/// For what is shipped.
+pub(crate) const DIST: &[Need] = &[("make", "make"), ("musl-gcc", "musl-tools"), ("dpkg-deb", "dpkg")];
+
+/// For the tests of what is shipped, with `--full`.
+pub(crate) const FULL: &[Need] = &[
+    ("podman", "podman"),
+    ("runc", "runc"),
+    ("lintian", "lintian"),
+    ("debootstrap", "debootstrap"),
+    ("systemd-nspawn", "systemd-container"),
+];
+
 /// For the bench of the registry.
 pub(crate) const ETCD: &[Need] = &[("etcd", "etcd-server")];
 
