@@ -593,3 +593,33 @@ fn a_key_file_that_cannot_be_used_is_a_mistake_for_who_needs_it_and_for_nobody_e
         stderr(&nothing)
     );
 }
+
+/// What is fenced, and the first column of the table of commands.
+fn commands_of(readme: &str) -> Vec<String> {
+    let fenced = readme.split("\n```").skip(1).step_by(2).map(str::to_owned);
+    let rows = readme.lines().filter(|line| line.starts_with("| `voice-agent "));
+    let rows = rows.map(|line| line.split(" | ").next().unwrap_or_default().to_owned());
+    fenced.chain(rows).collect()
+}
+
+#[test]
+fn the_chinese_readme_shows_the_same_commands_as_the_english_one() {
+    let english = commands_of(include_str!("../../README.md"));
+    let chinese = commands_of(include_str!("../../README.zh-CN.md"));
+    assert!(english.len() > 20, "{english:?}");
+    assert_eq!(english, chinese);
+}
+
+#[test]
+fn readme_dockerfile_and_changelog_name_the_version_of_the_workspace() {
+    let version = env!("CARGO_PKG_VERSION");
+    let readme = include_str!("../../README.md");
+    for name in [
+        format!("voice-agent_{version}-1_amd64.deb"),
+        format!("voice-agent-{version}-x86_64.oci.tar"),
+    ] {
+        assert!(readme.contains(&name), "{name}");
+    }
+    assert!(include_str!("../../deploy/Dockerfile").contains(&format!("voice-agent:{version} ")));
+    assert!(include_str!("../../CHANGELOG.md").contains(&format!("\n## {version}\n")));
+}
