@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".voice.agent.admin.v1.Entry.what",
             "#[serde(tag = \"kind\", rename_all = \"snake_case\")]",
         )
+        .message_attribute(".voice.agent.admin.v1.Value", "#[serde(transparent)]")
+        .type_attribute(".voice.agent.admin.v1.Value.value", "#[serde(untagged)]")
         .compile_fds(files)?;
     // Compiled apart: it is no service of ours, so reflection must not name it.
     let etcd = protox::compile(["rpc.proto"], ["proto/etcd"])?;

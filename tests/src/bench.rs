@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: what the product costs and how quick it is, each figure beside its goal. What each bench
 //! measures is in the file of its name; how a figure is kept in `report`, how it is shown in `table`.
 
+mod agent;
 pub mod args;
 mod cas;
 mod history;
@@ -27,6 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let figures = match args.name {
         Name::Kernel => kernel::run()?,
         Name::Node => node::run()?,
+        Name::Agent => agent::run()?,
         Name::Recovery => recovery::run()?,
         Name::Cas => cas::run()?,
         Name::Sync => sync::run()?,

@@ -6,6 +6,7 @@ mod events;
 mod history;
 mod maintenance;
 mod ops;
+mod patrol;
 pub(crate) use ops::REASON;
 mod socket;
 #[cfg(test)]

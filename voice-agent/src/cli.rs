@@ -17,6 +17,7 @@ mod kill_switch;
 mod maintenance;
 mod mount_bpffs;
 mod output;
+mod patrol;
 mod pinned;
 mod reference;
 mod rooms;
@@ -116,6 +117,10 @@ pub fn execute(cli: &Cli) -> Result<String, Failure> {
             Command::Block { room, lasts, reason } => act::block(&paths, out, room, *lasts, reason).await,
             Command::Release { room, reason, .. } => {
                 act::release(&paths, &audit, out, room.as_ref(), reason).await
+            }
+            Command::Diff { room } => patrol::diff(&paths, out, room.as_ref()).await,
+            Command::Repair { room, dry_run, .. } => {
+                patrol::repair(&paths, out, room.as_ref(), *dry_run).await
             }
             Command::KillSwitch { turn } => kill_switch::kill_switch(&paths, &audit, out, *turn).await,
             Command::Maintenance { command } => maintenance::maintenance(&paths, out, command).await,

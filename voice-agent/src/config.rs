@@ -51,6 +51,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// `[history]`
     pub history: HistoryConfig,
+    /// `[patrol]`
+    pub patrol: PatrolConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
     /// `[metrics]`
@@ -216,6 +218,13 @@ pub enum RegistryKind {
     Local,
     /// Rooms are claimed in etcd.
     Etcd,
+}
+
+/// The comparison of rooms with what is held of them elsewhere.
+#[derive(Debug, Clone)]
+pub struct PatrolConfig {
+    /// `patrol.every`, default 30 s.
+    pub every: Duration,
 }
 
 /// The Janus adapter.

@@ -13,6 +13,7 @@ mod held;
 mod keep;
 mod kill_switch;
 mod maintenance;
+mod patrol;
 mod query;
 mod recover;
 mod reload;
@@ -42,6 +43,7 @@ use crate::{
 pub(crate) use clock::now;
 use evidence::Evidence;
 use kill_switch::KillSwitch;
+use patrol::Patrol;
 use snapshot::Snapshots;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
@@ -101,6 +103,17 @@ struct Driver {
     audit: Audit,
     /// `None`: none are taken.
     snapshots: Option<Snapshots>,
+    patrol: Patrol,
+}
+
+/// What the driver is woken by.
+enum Turn {
+    Tick,
+    Result(Input),
+    Slice(patrol::Slice),
+    Drops,
+    Message(Message),
+    End,
 }
 
 impl Driver {
@@ -117,29 +130,39 @@ impl Driver {
             Ok(fd) => fd,
             Err(error) => return tracing::error!(%error, "cannot wait for the kernel's first-drop events"),
         };
+        let mut slices = self.patrol.listen();
         self.audit_start();
         self.execute().await;
         loop {
-            tokio::select! {
+            let turn = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
-                _ = tick.tick() => {
+                () = shutdown.cancelled() => Turn::End,
+                _ = tick.tick() => Turn::Tick,
+                Some(result) = results.recv() => Turn::Result(result),
+                ready = drops.readable() => {
+                    if let Ok(mut ready) = ready { ready.clear_ready(); }
+                    Turn::Drops
+                }
+                message = messages.recv() => message.map_or(Turn::End, Turn::Message),
+                // Last: it is in no hurry.
+                Some(slice) = slices.recv() => Turn::Slice(slice),
+            };
+            let begun = now().mono;
+            match turn {
+                Turn::End => break,
+                Turn::Tick => {
                     self.tick();
                     // A trip waits for nothing that is in the queue.
                     self.execute().await;
                 }
-                Some(result) = results.recv() => self.take(result),
-                ready = drops.readable() => {
-                    self.first_drops();
-                    if let Ok(mut ready) = ready { ready.clear_ready(); }
-                }
-                message = messages.recv() => match message {
-                    Some(message) => self.message(message),
-                    None => break,
-                },
+                Turn::Result(result) => self.take(result),
+                Turn::Slice(slice) => self.slice(slice),
+                Turn::Drops => self.first_drops(),
+                Turn::Message(message) => self.message(message),
             }
             self.drain(&mut messages, &mut results);
             self.execute().await;
+            self.vitals.turned(now().mono, begun);
         }
         self.finish(results).await;
     }
@@ -216,6 +239,7 @@ impl Driver {
         }
         self.core.tick(now());
         self.snapshot();
+        self.patrol();
         self.evidence.send_again(&self.tasks, &self.results);
     }
 

@@ -22,6 +22,7 @@ pub mod pinned;
 mod reconcile;
 mod shape;
 mod shared;
+pub mod sight;
 mod slots;
 pub mod status;
 pub mod tables;
@@ -31,6 +32,7 @@ mod worker;
 
 pub use error::KernelError;
 pub use load::Features;
+pub use reconcile::Mended;
 pub use status::{InterfaceStatus, KernelStatus};
 pub use totals::{Armings, Totals};
 
@@ -67,6 +69,8 @@ pub struct Kernel {
     sockets: netlink::Netlink,
     worker: worker::Worker,
     repairs: u64,
+    /// Set right and not told yet.
+    mended: Vec<Mended>,
     /// Heartbeats until flows and SSRCs are compared again.
     marks_rest: u32,
     totals: Totals,
@@ -180,6 +184,7 @@ impl Kernel {
             sockets: netlink::Netlink::sock_diag().map_err(list("UDP sockets"))?,
             worker: worker::Worker::spawn(attacher).map_err(list("network interfaces: no thread"))?,
             repairs: 0,
+            mended: Vec::new(),
             marks_rest: 0,
             totals: Totals::default(),
             _log: log,
@@ -214,7 +219,10 @@ impl Kernel {
             });
         }
         let slot = match self.slots.find(room) {
-            Some(slot) if self.slots.get(slot).is_some_and(|s| s.incarnation == incarnation) => slot,
+            Some(slot) if self.slots.get(slot).is_some_and(|s| s.incarnation == incarnation) => {
+                self.name_again(slot, room, incarnation)?;
+                slot
+            }
             Some(_) => {
                 self.unbind(room);
                 self.take_slot(room, incarnation)?
@@ -410,6 +418,14 @@ impl Kernel {
         let max = self.tables.slots() - 1;
         let room = room.clone();
         self.slots.next_free().ok_or(KernelError::SlotsFull { room, max })
+    }
+
+    /// Costs a microsecond, and repairs what only the CLI and a start would see.
+    fn name_again(&mut self, slot: u32, room: &RoomId, life: Incarnation) -> Result<(), KernelError> {
+        let generation = self.slots.get(slot).map_or(0, |s| s.generation);
+        let info = adopt::info(room, life, generation);
+        let named = self.maps.info.set(slot, info, 0);
+        named.map_err(|e| KernelError::map("ROOM_INFO", &e))
     }
 
     fn name_slot(&mut self, slot: u32, info: &RoomInfo) -> Result<(), KernelError> {

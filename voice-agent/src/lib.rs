@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod lock;
 pub mod media;
 mod memory;
+pub mod patrol;
 pub mod privileges;
 pub mod registry;
 pub mod relay;

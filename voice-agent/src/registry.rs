@@ -7,7 +7,7 @@ pub use local::LocalRegistry;
 
 use crate::config::{Config, RegistryKind};
 use etcd::{About, Etcd, SettingsError};
-use voice_room::{Epoch, Incarnation, RoomId, command::Meta};
+use voice_room::{Epoch, Incarnation, RoomId, command::Meta, patrol::RegistrySight};
 
 /// The registry this agent uses. Nothing here blocks; answers come as inputs to the driver.
 #[derive(Debug, Clone)]
@@ -74,6 +74,17 @@ impl Registry {
         match self {
             Registry::Local => {}
             Registry::Etcd(etcd) => etcd.degraded(room, reason),
+        }
+    }
+
+    /// What is held of these rooms, in their order; `None` where there is nothing but this node.
+    ///
+    /// # Errors
+    /// In words: it is not known now.
+    pub async fn look(&self, rooms: Vec<RoomId>) -> Result<Option<Vec<RegistrySight>>, String> {
+        match self {
+            Registry::Local => Ok(None),
+            Registry::Etcd(etcd) => etcd.look(rooms).await.map(Some),
         }
     }
 

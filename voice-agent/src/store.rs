@@ -20,7 +20,7 @@ pub use redis::Redis;
 use async_trait::async_trait;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use voice_room::{
-    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, Wall, record::Committed,
+    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, Wall, patrol::StoreSight, record::Committed,
 };
 
 pub use voice_room::record::{Looked, Member, Refresh, Refreshed, Seen};
@@ -80,7 +80,8 @@ pub trait RoomStore: Send + Sync {
     /// Applies a change atomically, with its event and isolation. Epoch below the fence: `Fenced`. Stored version and
     /// op_id equal to the change's: `Skipped`. Stored version not one below, or stored state not `old_state`:
     /// `Conflict` with what is stored. For CREATE and ADOPT a missing or DESTROYED record counts as no state. RESTORE is
-    /// applied when nothing is stored, or a lower version under no higher epoch, whatever its state.
+    /// applied when nothing is stored, or a lower version under no higher epoch, whatever its state. A person's RESTORE is
+    /// also applied over what cannot be read, unless that says a higher epoch.
     async fn commit(&self, change: Change) -> Result<Committed, StoreError>;
 
     /// For a start: every record, or of a store that many agents share those of the rooms that are `known`; every
@@ -104,6 +105,9 @@ pub trait RoomStore: Send + Sync {
     async fn served(&self, _room: RoomId) -> Result<Option<Duration>, StoreError> {
         Ok(None)
     }
+
+    /// All that is stored of these rooms, in their order; what of it cannot be read is said field by field. Changes nothing.
+    async fn survey(&self, rooms: Vec<RoomId>) -> Result<Vec<(RoomId, StoreSight)>, StoreError>;
 
     /// The isolation of a room, also one that has ended.
     async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError>;

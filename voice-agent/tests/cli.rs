@@ -72,6 +72,9 @@ fn without_an_agent_every_command_that_needs_one_says_so_in_one_line_and_exits_3
         &["kernel", "status"],
         &["maintenance", "list"],
         &["events", "--follow"],
+        &["diff"],
+        &["repair", "a"],
+        &["repair", "--all", "--dry-run"],
     ] {
         let out = voice_agent(dir.path(), args);
         assert_eq!(exit(&out), 3, "{args:?}: {}", stderr(&out));

@@ -18,6 +18,7 @@ mod heartbeat;
 mod judge;
 pub mod maintenance;
 mod obey;
+mod patrol;
 mod ports;
 mod request;
 mod restore;
@@ -181,6 +182,8 @@ impl Core {
             Input::Maintenance(order, reply) => self.maintain(now, order, reply),
             Input::KillSwitch(on) => self.killed = on,
             Input::Rules(rules) => self.obey(*rules),
+            Input::Patrolled(patrolled) => self.patrolled(now, patrolled),
+            Input::Repair(repair) => self.repair(now, repair),
             Input::Claimed { room, epoch } => self.claimed(now, &room, epoch),
             Input::NotClaimed { room, owner, problem } => self.not_claimed(now, &room, owner, problem),
             Input::LeaseLost => self.lease_lost(),

@@ -4,9 +4,10 @@ use crate::{
     Binding, ClientId, Epoch, EventType, Flow, Incarnation, Mono, NodeName, OpId, PeerId, Port, RoomId,
     Rules, SourceId, Ssrc, State, TraceId, Version, Wall,
     command::Meta,
+    patrol::Repair,
     record::{Committed, Looked, Member, Refreshed, RoomRecord},
     sync::{Attempt, Known},
-    timeline::{Actor, Step},
+    timeline::{Actor, Differs, Repaired, Step},
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::time::Duration;
@@ -151,6 +152,19 @@ pub enum Input {
     Maintenance(Order, Option<ReplyId>),
     /// The kill switch was turned.
     KillSwitch(bool),
+    /// What patrol found of a room, or what became of a repair; kept for `explain`.
+    Patrolled(Patrolled),
+    /// Write what is here once more where it differs. `Command::Reply` answers what concerns the store.
+    Repair(Repair),
+}
+
+/// What patrol has to say of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patrolled {
+    /// It differs somewhere, and that counts.
+    Differs(RoomId, Box<Differs>),
+    /// A repair ended.
+    Repaired(RoomId, Box<Repaired>),
 }
 
 impl Input {
@@ -172,6 +186,8 @@ impl Input {
             | Input::Vote { room, .. }
             | Input::CommitAcked { room, .. }
             | Input::Acked { room, .. }
+            | Input::Patrolled(Patrolled::Differs(room, _) | Patrolled::Repaired(room, _))
+            | Input::Repair(Repair { room, .. })
             | Input::FirstDrop { room, .. } => Some(room),
             _ => None,
         }

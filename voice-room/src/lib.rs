@@ -16,6 +16,7 @@ pub mod core;
 pub mod id;
 pub mod input;
 pub mod number;
+pub mod patrol;
 pub mod record;
 pub mod reject;
 pub mod state;

@@ -134,6 +134,11 @@ impl Change {
         }))
     }
 
+    /// A person's RESTORE: it also takes the place of what cannot be read.
+    pub fn is_by_hand(&self) -> bool {
+        self.event.event_type == EventType::Restore && matches!(self.event.actor, Actor::Operator { .. })
+    }
+
     /// Its parts; copies of them while it is shared.
     pub fn into_parts(self) -> Parts {
         Arc::unwrap_or_clone(self.0)

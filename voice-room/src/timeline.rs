@@ -1,8 +1,11 @@
 //! What is kept so that every decision can be explained afterwards.
 
 use crate::{
-    EventType, Incarnation, PeerId, Port, RoomId, SourceId, StateChangeEvent, Version, Wall, config::Mode,
-    id::ClientId, sync::Attempt,
+    EventType, Incarnation, PeerId, Port, RoomId, SourceId, StateChangeEvent, Version, Wall,
+    config::Mode,
+    id::ClientId,
+    patrol::{Class, Place, Worth},
+    sync::Attempt,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::{fmt, time::Duration};
@@ -228,6 +231,43 @@ pub struct Synced {
     pub took: Duration,
 }
 
+/// One field, by its JSON pointer, with both its values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apart {
+    /// `/store/version`
+    pub path: String,
+    /// Here.
+    pub here: Worth,
+    /// There.
+    pub there: Worth,
+}
+
+/// What differs of a room in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differs {
+    /// Where.
+    pub place: Place,
+    /// What it asks for.
+    pub class: Class,
+    /// Why, in words.
+    pub why: String,
+    /// All of it.
+    pub fields: Vec<Apart>,
+}
+
+/// A repair of a room in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Where.
+    pub place: Place,
+    /// What differed.
+    pub fields: Vec<Apart>,
+    /// Who decided it.
+    pub actor: Actor,
+    /// A detail, or why it still differs.
+    pub result: Result<String, String>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -327,6 +367,10 @@ pub enum What {
     },
     /// A change that others had to agree to: what they said.
     Synced(Box<Synced>),
+    /// What is held of it elsewhere is not what it is here, and that stood for two rounds of patrol.
+    Differs(Box<Differs>),
+    /// What was held of it elsewhere was written anew.
+    Repaired(Box<Repaired>),
     /// The host changed or came back.
     Host {
         /// Who.

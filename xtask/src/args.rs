@@ -74,6 +74,8 @@ pub(crate) enum BenchName {
     Kernel,
     /// A full node: CPU and memory with 10,000 live rooms, and a storm of 4,000 trips (three minutes)
     Node,
+    /// An agent with 10,000 live rooms, snapshots and patrol on: CPU, memory, how long a round of patrol takes (three minutes)
+    Agent,
     /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it (a minute)
     Recovery,
     /// Changes of rooms in Redis, beside redis-benchmark and beside read, compare, write (a minute)

@@ -18,6 +18,7 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: Bench) -> anyhow::R
     let needs: &[_] = match options.name {
         BenchName::Kernel => &[setup::DEMO, setup::BENCH],
         BenchName::Node | BenchName::Sync | BenchName::History => &[setup::DEMO],
+        BenchName::Agent => &[setup::DEMO, setup::ETCD, setup::REDIS],
         BenchName::Recovery => &[setup::ETCD],
         BenchName::Cas => &[setup::REDIS],
     };

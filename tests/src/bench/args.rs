@@ -21,6 +21,8 @@ pub enum Name {
     Kernel,
     /// A full node: CPU and memory with 10,000 live rooms, and a storm of 4,000 trips
     Node,
+    /// An agent with 10,000 live rooms, snapshots and patrol on: CPU, memory, how long a round of patrol takes
+    Agent,
     /// 10,000 rooms claimed anew in etcd after a lost lease and after a restart, and what others notice of it
     Recovery,
     /// Changes of rooms in Redis: rate and latency of an open loop, saturation beside redis-benchmark, wrong writes

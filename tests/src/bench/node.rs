@@ -3,7 +3,7 @@
 
 mod crowd;
 pub(super) mod process;
-mod servers;
+pub(super) mod servers;
 mod storm;
 
 use super::{Figure, Goal, progress::step};

@@ -2,6 +2,7 @@
 
 mod entry;
 mod kernel;
+pub mod patrol;
 mod peer;
 mod room;
 

@@ -17,7 +17,7 @@ use crate::{
 use futures::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::json;
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
 use voice_room::{Rejected, RoomId, Version, command::Accepted, input, input::Ask, timeline::Actor};
 
@@ -115,6 +115,26 @@ impl Admin for Ops {
 
     async fn history(&self, request: Request<pb::HistoryRequest>) -> Answer<pb::HistoryResponse> {
         history::ask(self.about.history.as_ref(), request.get_ref()).await
+    }
+
+    async fn diff(&self, request: Request<pb::DiffRequest>) -> Answer<pb::DiffResponse> {
+        self.differences(&request).await
+    }
+
+    async fn repair(&self, request: Request<pb::RepairRequest>) -> Answer<pb::RepairResponse> {
+        let wanted = request.get_ref();
+        let asked = self.asked("repair", &request);
+        let asked = match &wanted.room {
+            Some(room) => asked.of_room(room),
+            None => asked,
+        };
+        let asked = asked.saying(json!({ "every_room": wanted.room.is_none(), "dry_run": wanted.dry_run }));
+        let answer = self.mend(&request).await;
+        match &answer {
+            Ok(done) => asked.done(&tally(done.get_ref())),
+            Err(status) => asked.refused(reason_of(status), status.message()),
+        }
+        answer
     }
 
     async fn explain(&self, request: Request<pb::ExplainRequest>) -> Answer<pb::ExplainResponse> {
@@ -359,6 +379,15 @@ fn concluded<T: Serialize>(asked: Asked<'_>, answer: Answer<T>) -> Answer<T> {
     answer
 }
 
+/// Differences by what became of them: each is in the timeline of its room.
+fn tally(done: &pb::RepairResponse) -> BTreeMap<&str, usize> {
+    let mut tally = BTreeMap::new();
+    for result in &done.results {
+        *tally.entry(result.outcome.as_str()).or_default() += 1;
+    }
+    tally
+}
+
 /// The core's own name of a refusal, where it has one.
 fn reason_of(status: &Status) -> Option<&str> {
     status.metadata().get(REASON)?.to_str().ok()
@@ -397,7 +426,7 @@ pub(super) fn reason(text: &str) -> Result<String, Status> {
     Ok(text.into())
 }
 
-fn no_such_room(room: &RoomId) -> Status {
+pub(super) fn no_such_room(room: &RoomId) -> Status {
     rejected(&Rejected::UnknownRoom(room.clone()))
 }
 

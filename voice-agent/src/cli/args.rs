@@ -134,6 +134,23 @@ pub enum Command {
         #[arg(long, default_value = "released by operator")]
         reason: String,
     },
+    /// Compare rooms with what store, registry and kernel hold of them now; says which differences have stood
+    Diff {
+        /// Only this one
+        room: Option<RoomId>,
+    },
+    /// Write what is here where it differs and this agent may: also in the store, which is repaired by command only
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["room", "all"]))]
+    Repair {
+        /// The room
+        room: Option<RoomId>,
+        /// Every room
+        #[arg(long)]
+        all: bool,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// While it is on, no packet is dropped and no room trips; works without the agent
     KillSwitch {
         /// Turn it, or tell how it is

@@ -18,6 +18,9 @@ use tonic::{
 /// How long an answer may take. Above the agent's own bound, so that a slow store is told as such.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// The same for what looks at every room, or repairs them.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The largest answer taken: 10,000 rooms are about 5 MiB.
 const ANSWER_MAX: usize = 64 << 20;
 
@@ -41,7 +44,7 @@ impl Agent {
         let socket = paths.run.join(api::SOCKET);
         let stream = match timeout(PATIENCE, UnixStream::connect(&socket)).await {
             Ok(stream) => stream.map_err(|e| unreachable(&socket, &e))?,
-            Err(_) => return Err(silent(&socket)),
+            Err(_) => return Err(silent(&socket, PATIENCE)),
         };
         let channel = channel(stream).await;
         let channel = channel.map_err(|e| {
@@ -60,10 +63,19 @@ impl Agent {
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        match timeout(PATIENCE, call).await {
+        self.answer_within(PATIENCE, call).await
+    }
+
+    /// Waits so long for an answer.
+    pub(super) async fn answer_within<T>(
+        &self,
+        patience: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        match timeout(patience, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(refused(&status)),
-            Err(_) => Err(silent(&self.socket)),
+            Err(_) => Err(silent(&self.socket, patience)),
         }
     }
 }
@@ -75,7 +87,7 @@ pub(super) async fn received<T>(
 ) -> Result<Option<T>, Failure> {
     match timeout(PATIENCE, next).await {
         Ok(next) => next.map_err(|status| refused(&status)),
-        Err(_) => Err(silent(&paths.run.join(api::SOCKET))),
+        Err(_) => Err(silent(&paths.run.join(api::SOCKET), PATIENCE)),
     }
 }
 
@@ -89,6 +101,21 @@ macro_rules! call {
     };
 }
 pub(super) use call;
+
+/// The same for a call that may take long.
+macro_rules! call_patiently {
+    ($paths:expr, $method:ident($request:expr)) => {
+        match $crate::cli::client::Agent::connect($paths).await {
+            Ok(agent) => {
+                let patience = $crate::cli::client::LONG_PATIENCE;
+                let mut call = agent.calls.clone();
+                agent.answer_within(patience, call.$method($request)).await
+            }
+            Err(failure) => Err(failure),
+        }
+    };
+}
+pub(super) use call_patiently;
 
 /// One HTTP/2 connection over the stream. The endpoint's address is a form only; the stream is already there.
 async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
@@ -117,11 +144,11 @@ fn unreachable(socket: &Path, problem: &io::Error) -> Failure {
     }
 }
 
-fn silent(socket: &Path) -> Failure {
+fn silent(socket: &Path, waited: Duration) -> Failure {
     let message = format!(
         "the agent does not answer on {} (waited {} s): it may be frozen; see its log",
         socket.display(),
-        PATIENCE.as_secs()
+        waited.as_secs()
     );
     Failure::new(Code::AgentSilent, message)
 }
@@ -154,7 +181,7 @@ mod tests {
             (io(io::ErrorKind::NotFound), Code::AgentNotRunning),
             (io(io::ErrorKind::ConnectionRefused), Code::AgentNotRunning),
             (io(io::ErrorKind::PermissionDenied), Code::Permission),
-            (silent(socket), Code::AgentSilent),
+            (silent(socket, PATIENCE), Code::AgentSilent),
             (refused(&Status::unavailable("")), Code::AgentSilent),
             (refused(&Status::deadline_exceeded("")), Code::Failed),
             (refused(&Status::failed_precondition("")), Code::Failed),

@@ -1,6 +1,6 @@
 //! Figures in words: durations, counts, moments.
 
-use crate::proto::admin::Time;
+use crate::proto::admin::{Time, Value, value};
 
 /// A duration a person reads at a glance: `85 ms`, `3.2 s`, `95 s`, `12 min 5 s`, `5 h 12 min`, `3 d 4 h`.
 pub(super) fn duration(ms: u64) -> String {
@@ -41,6 +41,16 @@ pub(super) fn count(n: u64) -> String {
 pub(super) fn many(n: u64, one: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{} {one}{plural}", count(n))
+}
+
+/// A value of a field, as JSON has it; `nothing` where there is none.
+pub(super) fn value(value: Option<&Value>) -> String {
+    match value.and_then(|value| value.value.as_ref()) {
+        None => "nothing".into(),
+        Some(value::Value::Text(text)) => format!("{text:?}"),
+        Some(value::Value::Number(number)) => number.to_string(),
+        Some(value::Value::Flag(flag)) => flag.to_string(),
+    }
 }
 
 /// The moment in UTC.

@@ -3,8 +3,8 @@
 
 use super::{
     AuditConfig, Config, EtcdConfig, HealthConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig,
-    MetricsConfig, Paths, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls, StoreConfig,
-    StoreKind, TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
+    MetricsConfig, Paths, PatrolConfig, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls,
+    StoreConfig, StoreKind, TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -29,6 +29,7 @@ pub(super) struct Draft {
     pub(super) store: StoreConfig,
     pub(super) registry: RegistryConfig,
     pub(super) history: HistoryConfig,
+    pub(super) patrol: PatrolConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
     pub(super) metrics: MetricsConfig,
@@ -98,6 +99,9 @@ impl Draft {
                 },
             },
             history: HistoryConfig::default(),
+            patrol: PatrolConfig {
+                every: Duration::ZERO,
+            },
             janus: JanusConfig {
                 admin_socket: PathBuf::new(),
                 admin_secret: Secret(String::new()),
@@ -163,6 +167,7 @@ impl Draft {
             store: self.store,
             registry: self.registry,
             history: self.history,
+            patrol: self.patrol,
             janus: has_janus.then_some(self.janus),
             metrics: self.metrics,
             traces: self.traces,

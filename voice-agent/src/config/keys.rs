@@ -49,6 +49,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("registry", "Who owns a room."),
     ("history", "Snapshots of every room, for `voice-agent history`."),
     (
+        "patrol",
+        "Every room compared with what store, registry and kernel hold of it; see `voice-agent diff`.",
+    ),
+    (
         "janus",
         "The adapter that learns rooms from a Janus on this host.",
     ),
@@ -705,6 +709,12 @@ pub(super) static KEYS: &[Key] = &[
         "512",
         "Snapshots that wait for the database lie in paths.state, at most so many MiB; then the oldest are lost.",
         number(1..=1_048_576, |d, v| d.history.influx.spool_mib = v),
+    ),
+    key(
+        "patrol.every",
+        "\"30s\"",
+        "How often. A difference counts when two rounds in a row have found it.",
+        time(1_000, HOUR, |d, v| d.patrol.every = v),
     ),
     key(
         "janus.admin_socket",

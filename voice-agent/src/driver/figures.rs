@@ -3,6 +3,7 @@
 use super::{Driver, clock::now};
 use crate::{
     kernel::{Armings, KernelStatus, Totals},
+    patrol::PatrolFigures,
     tiers::TierView,
 };
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub struct Figures {
     pub store_answers: bool,
     /// How well what is depended on does.
     pub tiers: Vec<TierView>,
+    /// What patrol found and did.
+    pub patrol: PatrolFigures,
 }
 
 /// Decisions since the start, counted as they are recorded.
@@ -65,6 +68,7 @@ impl Driver {
             totals: self.kernel.totals().clone(),
             store_answers: self.store_answers,
             tiers: self.tiers.views(),
+            patrol: self.patrol.figures(),
         }
     }
 }

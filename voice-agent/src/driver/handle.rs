@@ -7,6 +7,7 @@ use super::{
 use crate::{
     config::reload::Changed,
     kernel::KernelStatus,
+    patrol::Diffs,
     session::PeerView,
     store::{Cursor, Position, StoreError},
 };
@@ -17,6 +18,7 @@ use voice_room::{
     command::Accepted,
     core::{Census, RoomView},
     input::{ClientFact, Request},
+    patrol::{Difference, Repair},
     timeline::Actor,
 };
 
@@ -54,6 +56,13 @@ pub enum Query {
     Figures(oneshot::Sender<Box<Figures>>),
     KillSwitch(bool, Actor, oneshot::Sender<Result<(), String>>),
     Reload(Box<Rules>, Vec<Changed>, oneshot::Sender<()>),
+    Diff(Option<RoomId>, oneshot::Sender<Diffs>),
+    Repair(Repair, oneshot::Sender<Result<Accepted, Rejected>>),
+    Repaired {
+        fields: Vec<Difference>,
+        actor: Actor,
+        result: Result<String, String>,
+    },
     Maintenance(oneshot::Sender<Vec<Maintenance>>),
     Maintain {
         room: Option<RoomId>,
@@ -185,6 +194,31 @@ impl Handle {
     pub fn queued(&self) -> (usize, usize) {
         let max = self.queue.max_capacity();
         (max - self.queue.capacity(), max)
+    }
+
+    /// How every room, or one, compares with what store, registry and kernel hold of it now.
+    pub async fn diff(&self, room: Option<RoomId>) -> Result<Diffs, Stopped> {
+        self.ask(|tx| Message::Query(Query::Diff(room, tx))).await
+    }
+
+    /// Repairs a room in one place; `repair.reply` is set by the driver. Of the store, answered once it is stored.
+    pub async fn repair(&self, repair: Repair) -> Result<Result<Accepted, Rejected>, Stopped> {
+        self.ask(|tx| Message::Query(Query::Repair(repair, tx))).await
+    }
+
+    /// Tells what became of repairs.
+    pub async fn repaired(
+        &self,
+        fields: Vec<Difference>,
+        actor: Actor,
+        result: Result<String, String>,
+    ) -> Result<(), Stopped> {
+        let told = Query::Repaired {
+            fields,
+            actor,
+            result,
+        };
+        self.queue.send(Message::Query(told)).await.map_err(|_| Stopped)
     }
 
     /// Turns the kill switch.

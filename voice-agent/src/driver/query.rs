@@ -23,6 +23,16 @@ impl Driver {
                 // Who asked may be gone.
                 let _ = to.send(());
             }
+            Query::Diff(room, to) => self.diff(room, to),
+            Query::Repair(mut repair, to) => {
+                repair.reply = Some(self.expect_reply(to));
+                self.repair(repair);
+            }
+            Query::Repaired {
+                fields,
+                actor,
+                result,
+            } => self.tell_repaired(fields, &actor, &result),
             Query::Maintenance(to) => drop(to.send(self.core.maintenance(now()))),
             Query::Maintain {
                 room,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use voice_room::{
     Input,
     input::{Ask, Request, Traffic},
+    patrol::{Class, Difference, Place, Right},
+    timeline::Actor,
 };
 
 impl Driver {
     pub(super) fn sample(&mut self) {
         self.sampled = now().mono;
-        for repair in self.kernel.reconcile() {
-            tracing::warn!(%repair, "the kernel side was not as it should be");
-        }
+        self.reconcile();
         self.bind_again();
         self.read_counters();
         match self.kernel.sockets() {
@@ -28,6 +28,28 @@ impl Driver {
             self.take(Input::Request(Request::by_map(room, release)));
         }
         self.tell_supervisor();
+    }
+
+    /// What was not as it was written is set right at once, and told like patrol's repairs: of these words there is one writer,
+    /// so nothing can be under way.
+    fn reconcile(&mut self) {
+        for repair in self.kernel.reconcile() {
+            tracing::warn!(%repair, "the kernel side was not as it should be");
+        }
+        let mended = self.kernel.take_mended().into_iter();
+        let known = mended.filter(|mended| self.core.knows(&mended.room));
+        let fields = known.map(|mended| Difference {
+            room: mended.room,
+            place: Place::Kernel,
+            path: mended.path,
+            here: mended.wanted,
+            there: mended.found,
+            right: Right::Here,
+            class: Class::Repairable,
+            why: String::new(),
+        });
+        let fields = fields.collect();
+        self.tell_repaired(fields, &Actor::Agent, &Ok("set right at the heartbeat".into()));
     }
 
     /// A lift is recorded with what was dropped until then: the counters are read anew before one, ten times a second at

@@ -6,6 +6,7 @@ use super::{
     evidence::Evidence,
     handle::Message,
     kill_switch::KillSwitch,
+    patrol::Patrol,
     recover::{self, Keeping, Recovery},
     reload::Reload,
     snapshot::Snapshots,
@@ -241,6 +242,7 @@ struct Parts {
     exporter: Option<Exporter>,
     audit: Audit,
     snapshots: Option<Snapshots>,
+    patrol_every: Duration,
     history: Option<History>,
     probed: Probed,
 }
@@ -310,6 +312,7 @@ impl Parts {
             exporter,
             audit,
             snapshots: None,
+            patrol_every: config.patrol.every,
             history: None,
             probed: Probed::default(),
         })
@@ -380,6 +383,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         exporter: _,
         audit,
         snapshots,
+        patrol_every,
         history: _,
         probed: _,
     } = parts;
@@ -415,6 +419,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         traces,
         audit,
         snapshots,
+        patrol: Patrol::new(patrol_every),
     };
     driver.drive(messages, answers, stop).await;
     let rooms = match embedded {

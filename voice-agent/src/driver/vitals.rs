@@ -56,11 +56,23 @@ const COMMIT_SECONDS: [f64; 12] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
 
+/// A window of the longest turn; what is shown is of one to two of them.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long the driver was busy at one go, ns: the longest of this window, and of the one before. Written by the driver alone.
+#[derive(Debug, Default)]
+struct Turns {
+    since: AtomicU64,
+    longest: AtomicU64,
+    before: AtomicU64,
+}
+
 /// Shared by the driver and the metrics endpoint.
 #[derive(Debug, Clone)]
 pub struct Vitals {
     tick: Arc<AtomicU64>,
     phase: Arc<AtomicU8>,
+    turns: Arc<Turns>,
     /// How long the store took to answer a commit, seconds; failures included.
     pub commits: Histogram,
     /// How long a sync took from PREPARE to the store's answer, seconds; those that came to nothing are not in it.
@@ -81,6 +93,7 @@ impl Vitals {
         Ok(Vitals {
             tick: Arc::new(AtomicU64::new(now().mono.0)),
             phase: Arc::new(AtomicU8::new(Phase::Starting as u8)),
+            turns: Arc::default(),
             commits: Histogram::with_opts(options)?,
             syncs: Histogram::with_opts(syncs)?,
         })
@@ -99,6 +112,28 @@ impl Vitals {
         } else {
             Counter::SyncRolledBack.count();
         }
+    }
+
+    /// The driver was busy from `begun` until `ended`.
+    pub fn turned(&self, ended: Mono, begun: Mono) {
+        let Turns {
+            since,
+            longest,
+            before,
+        } = &*self.turns;
+        let took = u64::try_from(ended.since(begun).as_nanos()).unwrap_or(u64::MAX);
+        if ended.since(Mono(since.load(Ordering::Relaxed))) >= WINDOW {
+            before.store(longest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+            since.store(ended.0, Ordering::Relaxed);
+        }
+        longest.fetch_max(took, Ordering::Relaxed);
+    }
+
+    /// The longest that the driver was busy at one go, in the last one to two minutes.
+    pub fn longest_turn(&self) -> Duration {
+        let Turns { longest, before, .. } = &*self.turns;
+        let both = [longest, before].map(|ns| ns.load(Ordering::Relaxed));
+        Duration::from_nanos(both[0].max(both[1]))
     }
 
     /// The driver ticked at this time.
@@ -138,5 +173,23 @@ impl Vitals {
     /// Since the driver's last tick.
     pub fn tick_age(&self) -> Duration {
         now().mono.since(Mono(self.tick.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_turn_is_shown_for_a_window_after_its_own_and_then_forgotten() {
+        let vitals = Vitals::new().unwrap();
+        let at = |s: u64| Mono(s * 1_000_000_000);
+        vitals.turned(at(101), at(100));
+        vitals.turned(at(103), at(103));
+        assert_eq!(vitals.longest_turn(), Duration::from_secs(1));
+        vitals.turned(at(170), at(170));
+        assert_eq!(vitals.longest_turn(), Duration::from_secs(1));
+        vitals.turned(at(240), at(240));
+        assert_eq!(vitals.longest_turn(), Duration::ZERO);
     }
 }

@@ -91,7 +91,12 @@ fn bound_ports(tables: &Tables) -> BTreeMap<u32, BTreeSet<u16>> {
 
 /// Whose slot it is: only if the information belongs to the slot's present use.
 pub(super) fn owner(info: &RoomInfo, entry: &RoomEntry) -> Option<(RoomId, Incarnation)> {
-    if info.len == 0 || info.generation != entry.generation {
+    named(info, entry.generation)
+}
+
+/// Whom the information names, if it is of this use of the slot.
+pub(super) fn named(info: &RoomInfo, generation: u32) -> Option<(RoomId, Incarnation)> {
+    if info.len == 0 || info.generation != generation {
         return None;
     }
     let id = info.id.get(..info.len as usize)?;

@@ -111,6 +111,12 @@ impl Tables {
         next
     }
 
+    /// Puts a slot's generation back to what it was given.
+    pub(super) fn set_generation(&self, slot: u32, generation: u32) {
+        let word = self.rooms.word32(slot, offset_of!(RoomEntry, generation));
+        store32(word, generation);
+    }
+
     fn deadline(&self, slot: u32) -> Option<&AtomicU64> {
         self.rooms.word64(slot, offset_of!(RoomEntry, deadline))
     }

@@ -34,11 +34,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use voice_room::{Epoch, Incarnation, NodeName, RoomId, command::Meta};
+use voice_room::{Epoch, Incarnation, NodeName, RoomId, command::Meta, patrol::RegistrySight};
 use wire::Link;
 use worker::Worker;
+
+/// How long a look at what is held may take: it waits behind one transaction at most.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the registry tells others of this agent.
 #[derive(Debug, Clone)]
@@ -80,6 +83,20 @@ impl Handle {
     /// Tells others of an owned room.
     pub fn describe(&self, meta: Meta) {
         self.desk.describe(meta);
+    }
+
+    /// What is held of these rooms, in their order, as far as was seen. The error says why that is not known.
+    pub async fn look(&self, rooms: Vec<RoomId>) -> Result<Vec<RegistrySight>, String> {
+        let (to, answer) = oneshot::channel();
+        self.desk.look(desk::Look { rooms, to });
+        match tokio::time::timeout(LOOK_WITHIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err("the registry has ended".into()),
+            Err(_) => Err(format!(
+                "the registry did not answer within {} s",
+                LOOK_WITHIN.as_secs()
+            )),
+        }
     }
 
     /// An epoch that was used before this start: no room is claimed under one that is not higher.

@@ -29,6 +29,9 @@ use voice_room::{
     command::{Expired, RoomUpdate},
 };
 
+/// Peers that are named in the evidence of a push: a storm tells every gateway of every room.
+const NAMED: usize = 16;
+
 /// A peer that was connected is nobody new for so long: as long as an isolation lasts by default.
 const LATELY: Duration = Duration::from_secs(300);
 /// So many are remembered; beyond it the oldest are forgotten.
@@ -292,11 +295,12 @@ impl Hub {
         self.end_attempts(&expired.room);
         let targets = self.targets(&expired.room, everyone);
         let message = Shared::from(Message::StateExpired(wire::expired(expired, now)));
-        let taken = targets
+        let told: Vec<&PeerId> = targets
             .iter()
             .filter(|(_, peer)| peer.push(message.clone()))
-            .count();
-        let cut = targets.len() - taken;
+            .map(|(id, _)| *id)
+            .collect();
+        let (taken, cut) = (told.len(), targets.len() - told.len());
         if !kept {
             Counter::SessionNotKept.count();
             return Err(format!(
@@ -307,8 +311,8 @@ impl Hub {
         }
         Ok(match (taken, cut) {
             (0, 0) => "no session connected; kept for reconnects".into(),
-            (n, 0) => sessions(n),
-            (n, cut) => format!("{}; {cut} cut off, kept for reconnects", sessions(n)),
+            (_, 0) => named(&told),
+            (_, cut) => format!("{}; {cut} cut off, kept for reconnects", named(&told)),
         })
     }
 
@@ -413,6 +417,19 @@ impl Hub {
                 }
             }
         }
+    }
+}
+
+/// How many were told, and who: those beyond [`NAMED`] are only counted.
+fn named(told: &[&PeerId]) -> String {
+    let names: Vec<&str> = told.iter().take(NAMED).map(|id| id.as_str()).collect();
+    let more = match told.len().saturating_sub(names.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match names.is_empty() {
+        true => sessions(0),
+        false => format!("{}: {}{more}", sessions(told.len()), names.join(", ")),
     }
 }
 

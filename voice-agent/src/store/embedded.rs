@@ -17,7 +17,7 @@ use crate::telemetry::Counter;
 use async_trait::async_trait;
 use std::{path::Path, time::Duration};
 use tables::RoomTables;
-use voice_room::{Change, Isolation, RoomId, StateChangeEvent, record::Committed};
+use voice_room::{Change, Isolation, RoomId, StateChangeEvent, patrol::StoreSight, record::Committed};
 
 /// Requests that may wait; more are refused at once.
 const QUEUE: usize = 4_096;
@@ -41,6 +41,7 @@ enum Job {
     Load(Answer<Stored>),
     Refresh(Vec<Refresh>, Answer<Vec<(RoomId, Refreshed)>>),
     Look(RoomId, Answer<Option<Seen>>),
+    Survey(Vec<RoomId>, Answer<Vec<(RoomId, StoreSight)>>),
     Isolation(RoomId, Answer<Option<Isolation>>),
     Events {
         after: Option<u64>,
@@ -91,6 +92,12 @@ impl RoomStore for Embedded {
     async fn look(&self, room: RoomId) -> Result<Option<Seen>, StoreError> {
         self.queue
             .ask(READ_WITHIN, |answer| Job::Look(room, answer))
+            .await
+    }
+
+    async fn survey(&self, rooms: Vec<RoomId>) -> Result<Vec<(RoomId, StoreSight)>, StoreError> {
+        self.queue
+            .ask(READ_WITHIN, |answer| Job::Survey(rooms, answer))
             .await
     }
 

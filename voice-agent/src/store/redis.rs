@@ -9,6 +9,7 @@ mod link;
 mod problem;
 mod script;
 mod stream;
+mod survey;
 mod transition;
 
 pub use stream::Follower;
@@ -23,7 +24,9 @@ use problem::Problem;
 use script::Call;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use transition::Transition;
-use voice_room::{Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, record::Committed};
+use voice_room::{
+    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, patrol::StoreSight, record::Committed,
+};
 
 /// A change of unknown outcome is sent again so often, by the same op_id, before the core is told; it asks again later.
 const TRIES: u32 = 3;
@@ -342,6 +345,17 @@ impl RoomStore for Redis {
             redis::Value::Int(left) => Ok(Some(self.age(left))),
             _ => Err(Problem::foreign(key, "its time to live is no number").told()),
         }
+    }
+
+    async fn survey(&self, rooms: Vec<RoomId>) -> Result<Vec<(RoomId, StoreSight)>, StoreError> {
+        let mut seen = Vec::with_capacity(rooms.len());
+        let mut asked = iter(rooms)
+            .map(|room| async move { (self.surveyed(&room).await, room) })
+            .buffered(AT_ONCE);
+        while let Some((sight, room)) = asked.next().await {
+            seen.push((room, sight.map_err(Problem::told)?));
+        }
+        Ok(seen)
     }
 
     async fn isolation(&self, room: RoomId) -> Result<Option<Isolation>, StoreError> {

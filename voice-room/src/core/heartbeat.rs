@@ -85,10 +85,14 @@ impl Core {
             return;
         };
         room.heartbeat = Some(now.mono);
-        room.record.source = Some(source.clone());
+        let before = room.record.source.replace(source.clone());
+        let untold = before.as_ref() != Some(source) && room.unstored.is_empty();
         if let (None, Some(host)) = (&room.record.host, &served.host) {
             room.record.host = Some(host.clone());
             self.record(now, id, What::Host { host: host.clone() });
+        }
+        if untold {
+            self.describe(id);
         }
         let Some(room) = self
             .rooms

@@ -7,7 +7,7 @@ use alloc::{
     boxed::Box,
     collections::{BTreeMap, btree_map::IterMut},
 };
-use core::iter::Map;
+use core::{iter::Map, ops::Bound};
 
 #[derive(Debug, Default)]
 pub(super) struct Rooms(BTreeMap<RoomId, Box<Room>>);
@@ -32,6 +32,13 @@ impl Rooms {
 
     pub(super) fn remove(&mut self, id: &RoomId) {
         self.0.remove(id);
+    }
+
+    /// Those behind this one, by id; `None`: all.
+    pub(super) fn after(&self, id: Option<&RoomId>) -> impl Iterator<Item = (&RoomId, &Room)> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.0.range::<RoomId, _>((from, Bound::Unbounded));
+        behind.map(|(id, room)| (id, &**room))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &Room)> {

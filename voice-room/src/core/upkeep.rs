@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     Change, Command, EventType, Now, RoomId, RoomRecord, State, StateChangeEvent, Version,
+    input::ReplyId,
     record::{IsolationChange, Member, Refresh, Refreshed},
     timeline::Actor,
 };
@@ -126,7 +127,18 @@ impl Core {
     fn restore_under(&mut self, now: Now, id: &RoomId, stored: Option<&RoomRecord>, reason: &str) {
         let Some(room) = self.rooms.get(id) else { return };
         let state = room.record.state;
-        let mut change = self.restoring(now, &room.record.clone(), state, stored, reason);
+        let change = self.restoring(now, &room.record.clone(), state, stored, reason);
+        self.store_restored(now, id, change, None);
+    }
+
+    /// Gives a RESTORE its number and brings it to the store.
+    pub(super) fn store_restored(
+        &mut self,
+        now: Now,
+        id: &RoomId,
+        mut change: Change,
+        reply: Option<ReplyId>,
+    ) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
@@ -135,7 +147,7 @@ impl Core {
         room.record.version = version;
         room.record.op_id.clone_from(&change.record.op_id);
         room.record.owner.clone_from(&self.node);
-        self.store(now, change.clone(), None);
+        self.store(now, change.clone(), reply);
         self.record_transition(&change);
     }
 

@@ -9,15 +9,15 @@ use std::{
 
 /// Of one process at one time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
-    pub(super) at: Instant,
+pub(in crate::bench) struct Usage {
+    pub(in crate::bench) at: Instant,
     /// CPU time of its threads that live.
-    pub(super) cpu: Duration,
-    pub(super) rss_mib: f64,
+    pub(in crate::bench) cpu: Duration,
+    pub(in crate::bench) rss_mib: f64,
 }
 
 impl Usage {
-    pub(super) fn of(pid: Pid) -> anyhow::Result<Usage> {
+    pub(in crate::bench) fn of(pid: Pid) -> anyhow::Result<Usage> {
         let mut cpu = Duration::ZERO;
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread that ended since is gone with its time.

@@ -20,7 +20,7 @@ use voice_agent::proto::v1::{MediaHeartbeat, ServedRoom, peer_message::Message a
 const FIRST_PORT: u32 = 50_000;
 
 /// A media server. Dropping it is its death: stream and sockets are gone.
-pub(super) struct Server {
+pub(in crate::bench) struct Server {
     // Dropped in this order: the task sends on the connection.
     _heartbeats: Task,
     _connection: Arc<Connection>,
@@ -28,7 +28,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         ns: &Netns,
         id: &str,
         rooms: Range<u32>,

@@ -1,6 +1,10 @@
 //! The recorded evidence of a room.
 
-use super::{evidence, name, time};
+use super::{
+    evidence, name,
+    patrol::{differs, repaired},
+    time,
+};
 use crate::proto::admin::{
     Acknowledged, Agreed, Declined, Entry, Event, FirstDrop, Held, HostChanged, Lifted, MaintenanceChanged,
     MarkShared, PortShared, PortsChanged, Recovered, StepEnded, Synced, Transition, Trip, Warning, WouldTrip,
@@ -56,6 +60,8 @@ fn what(w: &What) -> entry::What {
             until: Some(time(*until)),
             version: version.0,
         }),
+        What::Differs(d) => entry::What::Differs(differs(d)),
+        What::Repaired(r) => entry::What::Repaired(repaired(r)),
         What::Recovered => entry::What::Recovered(Recovered {}),
         What::Step { step, result } => entry::What::Step(step_ended(*step, result)),
         What::Acked { peers } => entry::What::Acknowledged(Acknowledged {

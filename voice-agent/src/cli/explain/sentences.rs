@@ -3,7 +3,10 @@
 use super::evidence::evidence;
 use crate::{
     cli::{output::Tone, text},
-    proto::admin::{FirstDrop, Lifted, MaintenanceChanged, StepEnded, Synced, Transition, Trip, entry::What},
+    proto::admin::{
+        Apart, Differs, FirstDrop, Lifted, MaintenanceChanged, Repaired, StepEnded, Synced, Transition, Trip,
+        entry::What,
+    },
 };
 
 /// What an entry says, most important first, and the tone of its first line.
@@ -65,6 +68,8 @@ pub(super) fn of(what: &What) -> (Option<Tone>, Vec<String>) {
         }
         What::Maintenance(m) => (Some(Tone::Look), maintenance(m)),
         What::Synced(s) => synced(s),
+        What::Differs(d) => (Some(Tone::Look), differs(d)),
+        What::Repaired(r) => repaired(r),
         What::Host(h) => (None, vec![format!("The host is {}.", h.host)]),
     }
 }
@@ -108,6 +113,42 @@ fn synced(s: &Synced) -> (Option<Tone>, Vec<String>) {
         }
     }
     (tone, said)
+}
+
+fn differs(d: &Differs) -> Vec<String> {
+    let mut said = vec![format!(
+        "Patrol: the {} differs, and that stood for two rounds.",
+        d.place
+    )];
+    said.extend(d.fields.iter().map(apart));
+    let why = d.why.trim_end_matches('.');
+    said.push(match d.class.as_str() {
+        "human" => format!("A person has to look: {why}."),
+        _ => format!("Repairable: {why}."),
+    });
+    said
+}
+
+fn repaired(r: &Repaired) -> (Option<Tone>, Vec<String>) {
+    let detail = r.detail.trim_end_matches('.');
+    let (tone, first) = match r.ok {
+        true => (
+            Tone::Good,
+            format!("Repaired in the {} by {}: {detail}.", r.place, r.actor),
+        ),
+        false => (
+            Tone::Bad,
+            format!("Repair in the {} by {} FAILED: {detail}.", r.place, r.actor),
+        ),
+    };
+    let mut said = vec![first];
+    said.extend(r.fields.iter().map(apart));
+    (Some(tone), said)
+}
+
+fn apart(a: &Apart) -> String {
+    let (here, there) = (text::value(a.here.as_ref()), text::value(a.there.as_ref()));
+    format!("{}: {here} here, {there} there.", a.path)
 }
 
 fn transition(t: &Transition) -> Vec<String> {

@@ -91,6 +91,11 @@ impl Claims {
         self.rooms.contains_key(room)
     }
 
+    /// Whether something new is to be told of it.
+    pub(super) fn is_telling(&self, room: &RoomId) -> bool {
+        self.untold.contains(room)
+    }
+
     /// What is known of a room that is held as its custodian.
     pub(super) fn in_custody(&self, room: &RoomId) -> Option<&Meta> {
         self.rooms

@@ -6,8 +6,8 @@ use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
-use voice_room::{Epoch, Incarnation, RoomId, command::Meta};
+use tokio::sync::{Notify, oneshot};
+use voice_room::{Epoch, Incarnation, RoomId, command::Meta, patrol::RegistrySight};
 
 /// What is asked for one room, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,11 +18,19 @@ pub(super) struct Ask {
     pub(super) degraded: Option<String>,
 }
 
+/// A question about what is held of rooms.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) rooms: Vec<RoomId>,
+    pub(super) to: oneshot::Sender<Result<Vec<RegistrySight>, String>>,
+}
+
 /// The driver's wishes.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     asks: Mutex<BTreeMap<RoomId, Ask>>,
     known: Mutex<Epoch>,
+    looks: Mutex<Vec<Look>>,
     new: Notify,
 }
 
@@ -55,6 +63,20 @@ impl Desk {
     pub(super) fn degraded(&self, room: RoomId, reason: String) {
         self.asks().entry(room).or_default().degraded = Some(reason);
         self.new.notify_one();
+    }
+
+    /// Asks what is held of rooms. Whoever asks waits, so that there are never many questions.
+    pub(super) fn look(&self, look: Look) {
+        self.looks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(look);
+        self.new.notify_one();
+    }
+
+    /// Takes the questions.
+    pub(super) fn take_looks(&self) -> Vec<Look> {
+        mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An epoch that was used before this start.

@@ -3,7 +3,9 @@
 
 use crate::proto::mvccpb::KeyValue;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use voice_room::{Epoch, Incarnation, NodeName, RoomId, SourceId, State, Version, command::Meta};
+use voice_room::{
+    Epoch, Incarnation, NodeName, RoomId, SourceId, State, Version, command::Meta, patrol::Told,
+};
 
 const AGENTS: &str = "/voice/agents/";
 const OWNERS: &str = "/voice/owners/";
@@ -102,6 +104,19 @@ impl Room {
             version: self.version,
             epoch: self.epoch,
             source: self.source,
+        }
+    }
+}
+
+impl From<Room> for Told {
+    fn from(room: Room) -> Told {
+        Told {
+            incarnation: room.incarnation,
+            state: room.state,
+            version: room.version,
+            epoch: room.epoch,
+            source: room.source,
+            address: room.address,
         }
     }
 }

@@ -1,12 +1,19 @@
 //! What the registry holds, as far as was seen: kept by events, or by a listing and what it differs in. No I/O.
 
-use super::records::{self, Agent, Foreign, Key, Owner, Room};
+use super::{
+    claims::epoch,
+    records::{self, Agent, Foreign, Key, Owner, Room},
+};
 use crate::proto::mvccpb::{Event, KeyValue, event::EventType};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
 };
-use voice_room::{NodeName, RoomId, command::Meta};
+use voice_room::{
+    NodeName, RoomId,
+    command::Meta,
+    patrol::{Field, OwnerSeen, RegistrySight},
+};
 
 /// Keys that are kept. Beyond it they are ignored, and told.
 pub(super) const MOST: usize = 1_000_000;
@@ -48,6 +55,8 @@ pub(super) struct View {
     pub(super) owners: BTreeMap<RoomId, At<Owner>>,
     /// What is told of rooms.
     pub(super) rooms: BTreeMap<RoomId, At<Room>>,
+    /// Keys of rooms under which something stands that is not ours, and what is wrong with it.
+    pub(super) foreign: BTreeMap<Key, String>,
 }
 
 /// What a change of the view brought.
@@ -70,6 +79,27 @@ impl View {
         let agents = self.agents.values().map(|agent| agent.value.era);
         let owners = self.owners.values().map(|owner| owner.value.era);
         agents.chain(owners).max().unwrap_or(0)
+    }
+
+    /// What is held of a room.
+    pub(super) fn sight(&self, room: &RoomId, telling: bool, address: &str) -> RegistrySight {
+        let owner = self.owners.get(room).map(|at| {
+            Ok(OwnerSeen {
+                node: at.value.node.clone(),
+                epoch: epoch(at.value.era, at.revision),
+            })
+        });
+        let told = self.rooms.get(room).map(|at| Ok(at.value.clone().into()));
+        RegistrySight {
+            owner: owner.or_else(|| self.foreign(&Key::Owner(room.clone()))),
+            told: told.or_else(|| self.foreign(&Key::Room(room.clone()))),
+            telling,
+            address: address.to_owned(),
+        }
+    }
+
+    fn foreign<T>(&self, key: &Key) -> Option<Field<T>> {
+        self.foreign.get(key).cloned().map(Err)
     }
 
     /// Applies the events of whole revisions, in their order.
@@ -116,21 +146,28 @@ impl View {
     }
 
     fn put(&mut self, key: Key, kv: &KeyValue, changes: &mut Changes) {
-        let kept = self.agents.len() + self.owners.len() + self.rooms.len();
+        let kept = self.agents.len() + self.owners.len() + self.rooms.len() + self.foreign.len();
         if kept >= MOST {
             changes.left_out += 1;
             return;
         }
+        self.foreign.remove(&key);
+        let of_room = matches!(key, Key::Owner(_) | Key::Room(_)).then(|| key.clone());
         let kept = match key {
             Key::Agent(node) => keep(&mut self.agents, node, kv),
             Key::Owner(room) => keep(&mut self.owners, room, kv),
             Key::Room(room) => keep(&mut self.rooms, room, kv),
             Key::Status(_) => Ok(()),
         };
-        changes.foreign.extend(kept.err());
+        let foreign = kept.err();
+        if let (Some(key), Some(foreign)) = (of_room, &foreign) {
+            self.foreign.insert(key, foreign.problem.clone());
+        }
+        changes.foreign.extend(foreign);
     }
 
     fn delete(&mut self, key: Key, told: &mut Told) {
+        self.foreign.remove(&key);
         match key {
             Key::Agent(node) => drop(self.agents.remove(&node)),
             Key::Owner(room) => drop(self.owners.remove(&room)),

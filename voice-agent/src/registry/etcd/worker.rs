@@ -10,7 +10,7 @@ use super::{
     authority::Authority,
     claims::{Claims, Me},
     clock::{self, jittered},
-    desk::Desk,
+    desk::{Desk, Look},
     follow::Seen,
     records::Agent,
     view::View,
@@ -140,6 +140,7 @@ impl State {
             }
             self.follow_lease().await?;
             self.take_asks().await?;
+            self.answer_looks();
             if self.lease.is_some() && self.has_work() && tokio::time::Instant::now() >= self.not_before {
                 self.step().await?;
             }
@@ -194,6 +195,21 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Who asked may be gone.
+    fn answer_looks(&self) {
+        for Look { rooms, to } in self.worker.desk.take_looks() {
+            let sight = |room: &RoomId| {
+                let telling = self.claims.is_telling(room);
+                self.view.sight(room, telling, &self.worker.me.address)
+            };
+            let answer = match self.follows {
+                true => Ok(rooms.iter().map(sight).collect()),
+                false => Err(self.problem()),
+            };
+            drop(to.send(answer));
+        }
     }
 
     /// Once a second.

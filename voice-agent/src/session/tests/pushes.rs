@@ -35,7 +35,7 @@ async fn state_expired_goes_to_the_gateway_that_serves_the_room_and_its_ack_reac
     };
 
     let pushed = expired("r");
-    assert_eq!(agent.sessions.expired(&pushed).unwrap(), "1 session");
+    assert_eq!(agent.sessions.expired(&pushed).unwrap(), "1 session: gw-1");
     let FromAgent::StateExpired(got) = next(&mut gateway).await else {
         panic!("not STATE_EXPIRED");
     };
@@ -64,7 +64,10 @@ async fn a_room_that_no_gateway_is_known_to_serve_is_told_to_all_and_to_the_medi
     let mut idle = agent.peer(Role::Media, "idle").await;
     media.sender().heartbeat(heartbeat(&[("r", &[])])).await.unwrap();
     agent.told().await;
-    assert_eq!(agent.sessions.expired(&expired("r")).unwrap(), "3 sessions");
+    assert_eq!(
+        agent.sessions.expired(&expired("r")).unwrap(),
+        "3 sessions: gw, sfu, sig"
+    );
     for peer in [&mut gateway, &mut signalling, &mut media] {
         assert_eq!(expired_room(&next(peer).await), "r");
     }

@@ -49,7 +49,7 @@ impl<'a> Group<'a> {
         let found = match self.pending.remove(room) {
             Some(found) => found,
             None => Pending {
-                record: self.tables.record(room)?,
+                record: readable(change, self.tables.record(room))?,
                 fence: self.tables.fence(room)?,
             },
         };
@@ -73,8 +73,8 @@ impl<'a> Group<'a> {
         let position = tables.next_event.checked_add(self.events);
         let position = position.ok_or(StoreError::Unavailable("no event position is left".into()))?;
         if change.isolation != IsolationChange::Keep {
-            // A value that is not ours is not written over.
-            tables.isolation(room)?;
+            // A value that is not ours is not written over, but by a person.
+            readable(change, tables.isolation(room))?;
         }
         match &change.isolation {
             IsolationChange::Keep => {}
@@ -110,6 +110,14 @@ impl<'a> Group<'a> {
         self.tables.next_event = next;
         self.tables.first_event = first;
         Ok(())
+    }
+}
+
+/// To a person's RESTORE what cannot be read is nothing.
+fn readable<T>(change: &Change, stored: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match stored {
+        Err(StoreError::Foreign { .. }) if change.is_by_hand() => Ok(None),
+        other => other,
     }
 }
 

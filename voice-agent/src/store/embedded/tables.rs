@@ -9,7 +9,10 @@ use crate::{
 };
 use fjall::{Database, Keyspace};
 use serde::de::DeserializeOwned;
-use voice_room::{Epoch, Isolation, RoomId, RoomRecord, StateChangeEvent, Wall};
+use voice_room::{
+    Epoch, Isolation, RoomId, RoomRecord, StateChangeEvent, Wall,
+    patrol::{self, Field, StoreSight},
+};
 
 /// rooms, isolation, fence: by room id. events: by position, 8 bytes big-endian.
 pub(super) struct RoomTables {
@@ -102,6 +105,24 @@ impl RoomTables {
         Ok(self.record(room)?.map(seen))
     }
 
+    /// All that is stored of each room.
+    pub(super) fn survey(&self, rooms: &[RoomId]) -> Result<Vec<(RoomId, StoreSight)>, StoreError> {
+        let see = |room: &RoomId| {
+            let record = match field(self.record(room))? {
+                None => patrol::Stored::Nothing,
+                Some(Err(problem)) => patrol::Stored::Foreign(problem),
+                Some(Ok(record)) => patrol::Stored::Record(Box::new(record.into())),
+            };
+            let sight = StoreSight {
+                record,
+                fence: field(self.fence(room))?,
+                isolation: field(self.isolation(room))?,
+            };
+            Ok((room.clone(), sight))
+        };
+        rooms.iter().map(see).collect()
+    }
+
     /// Everything, with what is damaged beside it. Fences and events are read too, so that damage shows at the start and not
     /// when they are needed: 100,000 events take some 100 ms.
     pub(super) fn load(&self) -> Result<Stored, StoreError> {
@@ -142,6 +163,15 @@ impl RoomTables {
             }
         }
         Ok(events)
+    }
+}
+
+/// What cannot be read stands in the place of its value.
+fn field<T>(read: Result<Option<T>, StoreError>) -> Result<Option<Field<T>>, StoreError> {
+    match read {
+        Ok(value) => Ok(value.map(Ok)),
+        Err(StoreError::Foreign { problem, .. }) => Ok(Some(Err(problem))),
+        Err(other) => Err(other),
     }
 }
 

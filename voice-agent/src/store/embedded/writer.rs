@@ -35,6 +35,7 @@ pub(super) fn run(mut disk: Disk<RoomTables>, jobs: &Receiver<Job>) {
             Some(Job::Load(answer)) => tell(answer, disk.with(|tables| tables.load())),
             Some(Job::Refresh(rooms, answer)) => tell(answer, disk.with(|tables| tables.refresh(&rooms))),
             Some(Job::Look(room, answer)) => tell(answer, disk.with(|tables| tables.look(&room, wall_now()))),
+            Some(Job::Survey(rooms, answer)) => tell(answer, disk.with(|tables| tables.survey(&rooms))),
             Some(Job::Isolation(room, answer)) => tell(answer, disk.with(|tables| tables.isolation(&room))),
             Some(Job::Events { after, limit, answer }) => {
                 tell(answer, disk.with(|tables| tables.events(after, limit)));

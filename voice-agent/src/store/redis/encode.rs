@@ -24,7 +24,7 @@ pub(super) const RECORD: [&str; 9] = [
 
 /// What of a record nobody but us reads.
 #[derive(Serialize, Deserialize)]
-struct Data {
+pub(super) struct Data {
     source: Option<SourceId>,
     host: Option<ClientId>,
     ports: Vec<Port>,

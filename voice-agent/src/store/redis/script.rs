@@ -29,6 +29,7 @@ scripts! {
     REFRESH "refresh.lua" "The owner's word that a room is still its."
     SERVED "served.lua" "The word of an agent without a lease that it serves a room."
     READ "read.lua" "A room's record."
+    SURVEY "survey.lua" "All that is stored of a room."
     ISOLATION "isolation.lua" "A room's isolation."
     MEMBERS "members.lua" "Clients that joined and left."
     TRIM "trim.lua" "Cuts what is too old of a stream."

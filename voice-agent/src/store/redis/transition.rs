@@ -67,6 +67,7 @@ impl Transition<'_> {
             .arg(keys::clients(&record.room));
         let kind = match event.event_type {
             EventType::Create | EventType::Adopt => "begin",
+            EventType::Restore if self.change.is_by_hand() => "repair",
             EventType::Restore => "restore",
             _ => "go",
         };

@@ -132,7 +132,11 @@ pub(super) fn is_decision(entry: &Entry) -> bool {
             Actor::Peer(_) | Actor::Source(_) => false,
         },
         What::Step { step, result } => result.is_err() || !matches!(step, Step::Journal | Step::Audit),
-        What::WouldTrip { .. } | What::Held { .. } | What::Lifted { .. } => true,
+        What::WouldTrip { .. }
+        | What::Held { .. }
+        | What::Lifted { .. }
+        | What::Differs(_)
+        | What::Repaired(_) => true,
         _ => false,
     }
 }
@@ -162,6 +166,17 @@ fn decision(entry: Entry) -> Line {
         What::Lifted { dropped, reason } => agent("lifted")
             .reason(reason)
             .result(json!({ "dropped_packets": dropped })),
+        What::Differs(differs) => agent("differs")
+            .reason(differs.why.as_str())
+            .evidence(json!(differs.fields))
+            .result(json!({ "place": differs.place, "class": differs.class })),
+        What::Repaired(repaired) => {
+            let done = line("repaired", repaired.actor.clone()).evidence(json!(repaired.fields));
+            done.result(match &repaired.result {
+                Ok(detail) => json!({ "place": repaired.place, "ok": true, "detail": detail }),
+                Err(problem) => json!({ "place": repaired.place, "ok": false, "problem": problem }),
+            })
+        }
         What::Transition(event) => line("transition", event.actor.clone())
             .reason(event.reason.as_str())
             .result(moved(&event)),

@@ -5,6 +5,7 @@ use super::Source;
 use crate::{
     driver::Figures,
     kernel::{InterfaceStatus, KernelStatus, Totals},
+    patrol::PatrolFigures,
     registry::{Registry, etcd},
     telemetry::counters,
 };
@@ -17,6 +18,7 @@ use voice_common::{
 };
 use voice_room::{
     config::Mode,
+    patrol::{self, Place},
     timeline::{Hold, Rule},
 };
 
@@ -43,6 +45,7 @@ pub(super) fn page(figures: Option<&Figures>, source: &Source) -> Result<String>
         page.rooms(figures)?;
         page.kernel(&figures.kernel)?;
         page.traffic(&figures.totals)?;
+        page.patrol(&figures.patrol)?;
     }
     TextEncoder::new().encode_to_string(&page.0.gather())
 }
@@ -63,6 +66,9 @@ impl Page {
             "Since the driver's last tick; /livez fails above 5 s.",
             age,
         )?;
+        let turn = source.vitals.longest_turn().as_secs_f64();
+        let help = "The longest that the driver was busy at one go, in the last one to two minutes.";
+        self.seconds("driver_longest_turn_seconds", help, turn)?;
         let up = "Whether the driver answered this scrape; without it, all that it knows is missing here.";
         self.gauge("driver_answered", up, &[], one(u64::from(answered)))?;
         let (queued, bound) = source.handle.queued();
@@ -160,6 +166,49 @@ impl Page {
         ];
         let armings = armings.map(|(mode, n)| (vec![mode.to_owned()], n));
         self.gauge("blocks_in_force", blocks, &["mode"], armings)
+    }
+
+    /// What compares rooms with store, registry and kernel.
+    fn patrol(&self, figures: &PatrolFigures) -> Result<()> {
+        let of = |place: Place, other: &str| vec![place.name().to_owned(), other.to_owned()];
+        let places = Place::ALL.iter();
+        let differences = places.clone().flat_map(|place| {
+            let count = |class: &patrol::Class| figures.differences.get(&(*place, *class)).copied();
+            patrol::Class::ALL.map(|class| (of(*place, class.name()), count(&class).unwrap_or(0)))
+        });
+        let help =
+            "Fields that differed in the last two rounds of patrol; `transient` ones end by themselves.";
+        self.gauge("patrol_differences", help, &["place", "class"], differences)?;
+        let repairs = places.clone().flat_map(|place| {
+            let count = |done| figures.repairs.get(&(*place, done)).copied().unwrap_or(0);
+            [(true, "done"), (false, "failed")].map(|(done, name)| (of(*place, name), count(done)))
+        });
+        let help = "Repairs of a room in a place, by rounds, heartbeats and commands.";
+        self.counter("patrol_repairs_total", help, &["place", "result"], repairs)?;
+        let last = figures.last.as_ref();
+        let unknown = places.map(|place| {
+            let unknown = last.is_some_and(|last| last.unknown.contains_key(place));
+            (vec![place.name().to_owned()], u64::from(unknown))
+        });
+        let help = "1: the last round of patrol could not look there.";
+        self.gauge("patrol_unknown", help, &["place"], unknown)?;
+        let Some(last) = last else { return Ok(()) };
+        let rooms = "Rooms that the last round of patrol compared.";
+        self.gauge("patrol_rooms", rooms, &[], one(last.rooms))?;
+        let age = figures.age.unwrap_or_default().as_secs_f64();
+        self.seconds(
+            "patrol_last_round_age_seconds",
+            "Since the last round of patrol ended.",
+            age,
+        )?;
+        let help = "How long the last round of patrol took.";
+        self.seconds("patrol_last_round_seconds", help, last.took.as_secs_f64())?;
+        let help = "The longest that the driver was busy with a slice of it.";
+        self.seconds(
+            "patrol_longest_slice_seconds",
+            help,
+            last.longest_slice.as_secs_f64(),
+        )
     }
 
     /// How full the maps of shared ports are.

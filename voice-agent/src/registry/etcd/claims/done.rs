@@ -137,19 +137,19 @@ impl Claims {
             return self.changed_hands(room, after, lease, now);
         }
         Counter::RegistryConflict.count();
+        // We own the room, so what we say of it stands in place of whatever is there: what an owner before us said, or
+        // what is none of ours.
         match there.map(records::read::<Room>) {
             Some(Err(foreign)) => {
                 Counter::RegistryForeign.count();
-                tracing::warn!(%foreign, "a room's metadata is not told");
-                self.untold.remove(room);
+                tracing::warn!(%foreign, "written over: the room is held here");
             }
             current => {
-                // We own the room, so what we say of it stands in place of what an owner before us said.
                 tracing::debug!(%room, ?current, "a room's metadata was of another revision; written over it");
-                if let Some(claim) = self.rooms.get_mut(room) {
-                    claim.told = Some(there.map_or(0, |kv| kv.mod_revision));
-                }
             }
+        }
+        if let Some(claim) = self.rooms.get_mut(room) {
+            claim.told = Some(there.map_or(0, |kv| kv.mod_revision));
         }
         None
     }
@@ -158,6 +158,8 @@ impl Claims {
         let Some(kv) = found else { return Found::Free(0) };
         let owner = match records::read::<Owner>(kv) {
             Ok(owner) => owner,
+            // On our lease nobody else writes: it is ours, whatever it says.
+            Err(_) if kv.lease == lease => return Found::Free(kv.mod_revision),
             Err(foreign) => {
                 Counter::RegistryForeign.count();
                 return Found::Untouchable(foreign.to_string());

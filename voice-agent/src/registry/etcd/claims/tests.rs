@@ -219,7 +219,19 @@ fn metadata_is_told_under_the_claim_and_over_the_revision_known_and_a_conflict_b
 }
 
 #[test]
-fn metadata_that_is_not_ours_is_left_as_it_is() {
+fn whatever_stands_on_our_own_lease_is_claimed_over() {
+    let mut claims = claims();
+    let part = asked(&mut claims, "a");
+    let mut garbage = kv(&owner("me", 2, false), LEASE, 40);
+    garbage.value = b"garbage".to_vec();
+    let differs = Done::Differs(Some(garbage), None);
+    assert_eq!(claims.done(&part, &differs, 60, LEASE, NOW), None);
+    let next = claims.next(&View::default(), NOW);
+    assert!(matches!(next[0], Part::Claim { compare: 40, .. }), "{next:?}");
+}
+
+#[test]
+fn metadata_that_is_not_ours_is_written_over_by_who_holds_the_room() {
     let mut claims = held();
     claims.describe(meta("a", 1));
     let part = claims.next(&View::default(), NOW).remove(0);
@@ -228,7 +240,18 @@ fn metadata_that_is_not_ours_is_left_as_it_is() {
     told.value = b"foreign".to_vec();
     let differs = Done::Differs(Some(there), Some(told));
     assert_eq!(claims.done(&part, &differs, 60, LEASE, NOW), None);
-    assert!(claims.next(&View::default(), NOW).is_empty());
+    let next = claims.next(&View::default(), NOW);
+    assert!(
+        matches!(
+            next[0],
+            Part::Describe {
+                held: 50,
+                compare: 50,
+                ..
+            }
+        ),
+        "{next:?}"
+    );
 }
 
 #[test]

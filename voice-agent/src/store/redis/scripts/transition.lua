@@ -2,11 +2,12 @@
 -- judged before the first write. Numbers are compared as decimal text: Lua's own lose what is above 2^53.
 --
 -- KEYS  1 room  2 fence  3 isolation  4 events  5 isolated rooms  6 clients
--- ARGV  1 kind (begin, restore, go)  2 stored version it follows  3 old state ("" for none)  4 fence seconds
+-- ARGV  1 kind (begin, restore, repair, go)  2 stored version it follows  3 old state ("" for none)  4 fence seconds
 --       5 record seconds  6 channel  7 message  8 isolation (keep, set, clear)  9 its value  10 its milliseconds
 --       11 its end  12 room, then the record: 13 state  14 version  15 epoch  16 op_id  17 incarnation  18 owner
 --       19 since_ms  20 data  21 trace_id, and of the event: 22 event_type  23 actor  24 reason  25 timestamp
 
+-- repair: a person's restore, which also writes over a field that cannot be read.
 local kind, old_state, isolation, room = ARGV[1], ARGV[3], ARGV[8], ARGV[12]
 local new_state, new_version, epoch, op_id = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 
@@ -37,23 +38,28 @@ local there = false
 for i = 1, 9 do
   if stored[i] then
     there = true
-    if #stored[i] > 65536 then return { 'FOREIGN', KEYS[1], 'a field of more than 64 KiB' } end
+    if #stored[i] > 65536 and kind ~= 'repair' then return { 'FOREIGN', KEYS[1], 'a field of more than 64 KiB' } end
   end
 end
 local state, version = stored[1], stored[2]
-if there then
+if there and kind ~= 'repair' then
   for i = 1, 8 do
     if not stored[i] then return { 'FOREIGN', KEYS[1], 'a field is missing' } end
   end
   if not string.match(version, '^%d+$') then return { 'FOREIGN', KEYS[1], 'its version is no number' } end
-elseif redis.call('EXISTS', KEYS[1]) == 1 then
+elseif not there and redis.call('EXISTS', KEYS[1]) == 1 then
   return { 'FOREIGN', KEYS[1], 'none of its fields are ours' }
 end
 
 if there and version == new_version and stored[4] == op_id then return { 'SKIPPED' } end
 
 local begins, holds = kind == 'begin', false
-if kind == 'restore' then
+if kind == 'repair' then
+  -- Who wrote it counts only where that can be read.
+  local by = stored[3] or ''
+  local above = by ~= epoch and lower(by) == false
+  holds = not above and not (version and string.match(version, '^%d+$') and not less(version, new_version))
+elseif kind == 'restore' then
   if there then
     local below = stored[3] == epoch or lower(stored[3])
     if below == nil then return { 'FOREIGN', KEYS[1], 'its epoch is no epoch' } end
