@@ -13,6 +13,7 @@ mod maintenance;
 mod model;
 mod obey;
 mod participant;
+mod patrol;
 mod ports;
 mod properties;
 mod restart;

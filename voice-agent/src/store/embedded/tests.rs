@@ -13,8 +13,9 @@ use std::{
 };
 use tempfile::TempDir;
 use voice_room::{
-    Change, Epoch, EventType, Isolation, RoomId, State, Version, Wall,
+    Change, Epoch, EventType, Isolation, RoomId, State, Version, Wall, patrol,
     record::{Committed, IsolationChange},
+    timeline::Actor,
 };
 
 fn store() -> (Embedded, TempDir) {
@@ -220,6 +221,44 @@ async fn what_is_not_ours_is_reported_by_its_key_and_left_as_it_is() {
         assert!(tables.isolation.get("isolation").unwrap().is_some());
         assert!(tables.events.get(2_u64.to_be_bytes()).unwrap().is_some());
     });
+}
+
+#[tokio::test]
+async fn a_survey_says_field_by_field_what_is_stored_and_a_persons_restore_goes_over_what_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    with_tables(dir.path(), |tables| {
+        commit(tables, &change("good"));
+        commit(tables, &change("bad"));
+        tables.rooms.insert("bad", b"\xff\x00").unwrap();
+    });
+    let store = Embedded::open(dir.path()).unwrap();
+    let rooms = ["good", "bad", "none"].map(|name| RoomId::new(name).unwrap());
+    let seen = store.survey(rooms.to_vec()).await.unwrap();
+    let order: Vec<&RoomId> = seen.iter().map(|(room, _)| room).collect();
+    assert_eq!(order, rooms.iter().collect::<Vec<_>>());
+    let good = change("good").into_parts().record;
+    let fence = Some(Ok(good.epoch));
+    assert_eq!(seen[0].1.record, patrol::Stored::Record(Box::new(good.into())));
+    assert!(matches!(seen[1].1.record, patrol::Stored::Foreign(_)), "{seen:?}");
+    assert_eq!(
+        (&seen[2].1.record, &seen[0].1.fence),
+        (&patrol::Stored::Nothing, &fence)
+    );
+    let mut restore = then(&change("bad"), EventType::Restore, State::Created);
+    assert!(matches!(
+        store.commit(restore.clone()).await,
+        Err(StoreError::Foreign { .. })
+    ));
+    restore.event.actor = Actor::Operator { uid: Some(0) };
+    assert_eq!(store.commit(restore.clone()).await, Ok(Committed::Ok));
+    let mut lower = restore.clone();
+    (lower.record.epoch.revision, lower.event.epoch.revision) = (0, 0);
+    assert!(matches!(store.commit(lower).await, Ok(Committed::Fenced(_))));
+    let seen = store.survey(vec![rooms[1].clone()]).await.unwrap();
+    assert_eq!(
+        seen[0].1.record,
+        patrol::Stored::Record(Box::new(restore.record.clone().into()))
+    );
 }
 
 #[test]
