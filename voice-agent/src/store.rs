@@ -20,7 +20,8 @@ pub use redis::Redis;
 use async_trait::async_trait;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use voice_room::{
-    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, Wall, patrol::StoreSight, record::Committed,
+    Change, Isolation, NodeName, RoomId, RoomRecord, StateChangeEvent, Wall, patrol::StoreSight,
+    record::Committed,
 };
 
 pub use voice_room::record::{Looked, Member, Refresh, Refreshed, Seen};
