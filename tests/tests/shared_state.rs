@@ -359,7 +359,8 @@ fn a_room_that_is_served_is_expired_by_nobody_however_long_its_agent_is_cut_off_
         assert_eq!(owner_lost(&other, room), 0);
     }
     live(&stage.agent);
-    stage.assert_lost_nothing();
+    stage.alpha.assert_lost_nothing();
+    stage.beta.assert_lost_nothing();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use super::{
     Figure, Goal,
     node::{
-        process::{self, Usage},
+        process::Usage,
         servers::Server,
     },
     progress::step,
@@ -14,6 +14,7 @@ use crate::{
     agent::{Agent, Settings, settings::Times},
     clock,
     commons::Commons,
+    files::allow_files,
     metrics,
     netns::{Netns, Pair},
 };
@@ -32,7 +33,7 @@ const SETTLED: Duration = Duration::from_secs(120);
 
 /// Every figure, in one run.
 pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
-    process::allow_files(u64::from(ROOMS) + 2000)?;
+    allow_files(u64::from(ROOMS) + 2000)?;
     let mut figures = alone()?;
     figures.extend(shared()?);
     Ok(figures)

@@ -64,7 +64,7 @@ pub(super) fn answer(top: &Top, offset: usize, about: &About) -> pb::TopResponse
         node: about.node.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_ms: convert::millis(now.since(about.started)),
-        mode: convert::mode(about.mode),
+        mode: convert::mode(about.mode.get()),
         kill_switch: top.kill_switch,
         counts: Some(convert::counts(&top.census)),
         rooms: top

@@ -188,6 +188,7 @@ impl Lab {
             intents: self.journal.values().cloned().collect(),
             blocks: self.blocks.iter().map(block).collect(),
             bindings: Vec::new(),
+            unstored: Vec::new(),
         };
         for view in self.w.core.views(now).iter().filter(|v| v.unstored > 1) {
             // What waits in memory is lost with the agent; the store may then not hold what a trip builds on.

@@ -99,6 +99,7 @@ fn a_trip_the_store_has_is_not_stored_again() {
     let record = intent.change.record.clone();
     let found = Restored {
         bindings: Vec::new(),
+        unstored: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![record],
         isolations: vec![isolation(&intent)],
@@ -394,6 +395,7 @@ fn a_release_the_store_never_heard_of_is_not_undone_by_a_restart() {
         });
         let found = Restored {
             bindings: Vec::new(),
+            unstored: Vec::new(),
             maintenance: Vec::new(),
             intents: intents.collect(),
             isolations: vec![Isolation {
@@ -447,6 +449,7 @@ fn a_port_that_moved_from_a_cut_room_to_another_is_not_cut_for_it_after_a_restar
     };
     let stored_before_it_moved = Restored {
         bindings: Vec::new(),
+        unstored: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![expired],
         isolations: vec![isolation(&intent)],
@@ -468,6 +471,7 @@ fn a_cut_rooms_ports_are_those_it_has_in_the_kernel_whatever_older_records_say()
     };
     let (w, _) = begin(Restored {
         bindings: Vec::new(),
+        unstored: Vec::new(),
         maintenance: Vec::new(),
         rooms: vec![older, intent.change.record.clone()],
         isolations: vec![isolation(&intent)],

@@ -378,7 +378,7 @@ fn a_room_that_an_owner_before_expired_while_it_was_cut_here_is_signed_so_that_t
     };
     let conflict = Input::Stored {
         room: room("r"),
-        op_id: cut.record.op_id,
+        op_id: cut.record.op_id.clone(),
         result: Ok(Committed::Conflict(Some(theirs))),
     };
     let signed = commits(&agent.feed_away(conflict)).remove(0);

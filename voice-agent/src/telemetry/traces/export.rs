@@ -2,7 +2,7 @@
 //! dropped and counted; it is never tried again, so that one that hangs holds nothing up.
 
 use crate::{
-    config::{TracesConfig, redis::read_file},
+    config::{TracesConfig, read_file},
     telemetry::Counter,
 };
 use opentelemetry::KeyValue;

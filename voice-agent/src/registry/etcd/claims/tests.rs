@@ -6,7 +6,6 @@ use crate::{
     registry::etcd::{
         records::{Room, write},
         txn::{Done, Part},
-        view::At,
     },
 };
 use voice_room::{Epoch, State, Version};
