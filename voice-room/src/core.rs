@@ -183,7 +183,7 @@ impl Core {
             Input::KillSwitch(on) => self.killed = on,
             Input::Rules(rules) => self.obey(*rules),
             Input::Patrolled(patrolled) => self.patrolled(now, patrolled),
-            Input::Repair(repair) => self.repair(now, repair),
+            Input::Repair(repair) => self.repair(now, &repair),
             Input::Claimed { room, epoch } => self.claimed(now, &room, epoch),
             Input::NotClaimed { room, owner, problem } => self.not_claimed(now, &room, owner, problem),
             Input::LeaseLost => self.lease_lost(),

@@ -82,6 +82,7 @@ fn shown(c: &Config) -> Value {
         "store": { "kind": store_kind(c.store.kind), "redis": redis(&c.store.redis) },
         "registry": registry(&c.registry),
         "history": history(&c.history),
+        "patrol": { "every": format_duration(c.patrol.every).to_string() },
         "janus": janus(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),

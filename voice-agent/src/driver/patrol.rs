@@ -198,7 +198,7 @@ impl Driver {
                 cut.refused = self.unbound.contains_key(&watched.room);
                 match self.kernel.sight(&watched.room, &cut.binding) {
                     Ok(sight) => there.kernel = Some(sight),
-                    Err(error) => look.round.unknown(Place::Kernel, error),
+                    Err(error) => look.round.unknown(Place::Kernel, error.to_string()),
                 }
             }
             let found = self.core.compare(now(), watched, cut.as_ref(), &there);

@@ -97,9 +97,9 @@ impl Core {
         }
     }
 
-    pub(super) fn repair(&mut self, now: Now, repair: Repair) {
+    pub(super) fn repair(&mut self, now: Now, repair: &Repair) {
         let done = match repair.place {
-            Place::Store => self.repair_store(now, &repair).map(|()| None),
+            Place::Store => self.repair_store(now, repair).map(|()| None),
             Place::Registry => self.repair_registry(&repair.room).map(Some),
             Place::Kernel => self.repair_kernel(now.mono, &repair.room).map(Some),
         };

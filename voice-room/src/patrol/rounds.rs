@@ -3,11 +3,7 @@
 
 use super::{Class, Difference, Place};
 use crate::{RoomId, Wall};
-use alloc::{
-    collections::BTreeMap,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 /// Differences that are kept of one round; more are only counted.
 pub const MOST: usize = 4096;
@@ -66,8 +62,8 @@ impl Round {
     }
 
     /// A place could not be read.
-    pub fn unknown(&mut self, place: Place, problem: impl ToString) {
-        self.unknown.entry(place).or_insert_with(|| problem.to_string());
+    pub fn unknown(&mut self, place: Place, problem: impl Into<String>) {
+        self.unknown.entry(place).or_insert_with(|| problem.into());
     }
 }
 
