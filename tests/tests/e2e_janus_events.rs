@@ -71,6 +71,14 @@ impl Scene {
         (self.counter(counter) - before, answer)
     }
 
+    fn assert_live_throughout(&self) {
+        let end = clock::now() + LASTS;
+        while clock::now() < end {
+            self.assert_live();
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn assert_live(&self) {
         for room in ROOMS {
             assert_eq!(self.agent.state(room), "LIVEING", "{room}");
@@ -140,7 +148,7 @@ fn what_is_no_event_is_refused_by_name_and_counted_and_no_packet_is_lost() {
         request(&bridge(r#"{"event":"destroyed","room":"a b!"}"#)).as_bytes(),
     );
     assert!(rose == 1 && answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    scene.assert_live();
+    scene.assert_live_throughout();
     assert_eq!(scene.agent.pid().unwrap(), pid, "another agent");
     scene.assert_lost_nothing();
 }
@@ -168,11 +176,7 @@ fn events_of_what_there_is_not_change_nothing_and_no_packet_is_lost() {
         let answer = scene.post(body);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{body}: {answer}");
     }
-    let end = clock::now() + LASTS;
-    while clock::now() < end {
-        scene.assert_live();
-        thread::sleep(Duration::from_millis(200));
-    }
+    scene.assert_live_throughout();
     assert_eq!(rooms(), Some(2), "a room came or went");
     scene.assert_lost_nothing();
 }

@@ -155,7 +155,8 @@ fn a_janus_that_hangs_after_it_answered_nonsense_and_sends_nothing_is_judged_as_
 fn a_janus_that_hangs_after_it_answered_nonsense_costs_no_packet_as_long_as_its_media_flows() {
     let scene = Scene::new();
     let pid = scene.agent.pid().unwrap();
-    let failed = || scene.counter("voice_agent_janus_admin_failed_total");
+    // A listing gives up before a question does: two heartbeats are shorter here than its deadline.
+    let failed = || scene.counter("voice_agent_janus_listings_failed_total");
     scene.assert_held_while(Nonsense::Packet(r#"{"janus":"success","transaction":"{}","sess"#));
     let before = failed();
     scene.proxy.block(true);
