@@ -1,6 +1,10 @@
 //! The chart by the real Helm, the manifests by the schemas of Kubernetes from 1.27 to the newest known, and both against
 //! each other. Helm sends what it makes to a server that only says yes (`kubernetes/cluster.py`).
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests: a panic is how they fail, and values read better"
+)]
 
 use anyhow::Context;
 use serde_json::{Value, json};
