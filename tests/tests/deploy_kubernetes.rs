@@ -151,13 +151,15 @@ fn the_default_and_each_variant_are_valid_for_every_version_of_kubernetes_from_1
         "probes": { "type": "grpc", "grpcPort": 7500 },
         "metrics": { "port": 7402, "expose": true },
         "podMonitor": { "enabled": true, "labels": { "release": "prometheus" } },
+        "prometheusRule": { "enabled": true },
+        "dashboard": { "enabled": true },
         "detachOnStop": true,
         "image": { "digest": format!("sha256:{}", "0".repeat(64)), "pullSecrets": [{ "name": "registry" }] },
         "env": [{ "name": "VOICE_AGENT_JANUS_ADMIN_SECRET", "valueFrom": { "secretKeyRef": { "name": "janus", "key": "secret" } } }],
         "volumes": [{ "name": "tokens", "secret": { "secretName": "tokens", "defaultMode": 256 } }],
         "volumeMounts": [{ "name": "tokens", "mountPath": "/etc/voice-agent-tokens", "readOnly": true }],
     });
-    assert_valid(&installed(all), &["PodMonitor"]);
+    assert_valid(&installed(all), &["PodMonitor", "PrometheusRule"]);
     assert_valid(
         &installed(json!({ "privileged": true, "probes": { "type": "none", "grpcPort": 1 } })),
         &[],
@@ -212,6 +214,25 @@ fn the_agent_has_three_capabilities_the_hosts_network_and_no_token() {
         assert_eq!(security[key], value, "{key}");
     }
     assert_eq!(spec["initContainers"][0]["args"], json!(["mount-bpffs"]));
+}
+
+/// The chart has them by links, so that there is one of each.
+#[test]
+fn the_charts_alert_rules_and_dashboard_are_those_of_prometheus_and_grafana() {
+    let documents = installed(json!({
+        "prometheusRule": { "enabled": true },
+        "dashboard": { "enabled": true },
+    }));
+    let rules = root().join("deploy/prometheus/rules.yaml");
+    let rules = ask(&json!({ "load": rules }))["documents"][0].clone();
+    assert!(rules["groups"][0]["rules"][0]["alert"].is_string(), "{rules}");
+    assert_eq!(&of_kind(&documents, "PrometheusRule")["spec"], rules);
+    let boards = documents
+        .iter()
+        .filter_map(|d| d["data"]["voice-agent.json"].as_str());
+    let board: Value = serde_json::from_str(boards.last().unwrap()).unwrap();
+    let file = fs::read_to_string(root().join("deploy/grafana/voice-agent.json")).unwrap();
+    assert_eq!(board, serde_json::from_str::<Value>(&file).unwrap());
 }
 
 #[test]

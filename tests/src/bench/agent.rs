@@ -4,10 +4,7 @@
 
 use super::{
     Figure, Goal,
-    node::{
-        process::Usage,
-        servers::Server,
-    },
+    node::{process::Usage, servers::Server},
     progress::step,
 };
 use crate::{
