@@ -226,11 +226,11 @@ fn the_charts_alert_rules_and_dashboard_are_those_of_prometheus_and_grafana() {
     let rules = root().join("deploy/prometheus/rules.yaml");
     let rules = ask(&json!({ "load": rules }))["documents"][0].clone();
     assert!(rules["groups"][0]["rules"][0]["alert"].is_string(), "{rules}");
-    assert_eq!(&of_kind(&documents, "PrometheusRule")["spec"], rules);
-    let boards = documents
+    assert_eq!(of_kind(&documents, "PrometheusRule")["spec"], rules);
+    let board = documents
         .iter()
-        .filter_map(|d| d["data"]["voice-agent.json"].as_str());
-    let board: Value = serde_json::from_str(boards.last().unwrap()).unwrap();
+        .find_map(|d| d["data"]["voice-agent.json"].as_str());
+    let board: Value = serde_json::from_str(board.unwrap()).unwrap();
     let file = fs::read_to_string(root().join("deploy/grafana/voice-agent.json")).unwrap();
     assert_eq!(board, serde_json::from_str::<Value>(&file).unwrap());
 }
