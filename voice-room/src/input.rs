@@ -486,8 +486,8 @@ pub struct Intent {
 pub struct Restored {
     /// Stored rooms.
     pub rooms: Vec<RoomRecord>,
-    /// Rooms that have ended, of which a shared store has not the last version, or may not have it.
-    pub unstored: Vec<RoomId>,
+    /// What a shared store has of rooms that have ended here, where that is not the end.
+    pub unstored: Vec<RoomRecord>,
     /// Stored isolations that have not ended.
     pub isolations: Vec<crate::Isolation>,
     /// Journalled maintenance.

@@ -151,14 +151,15 @@ pub struct Recovery {
     pub isolated: usize,
 }
 
-/// Rooms that ended here and of which a store that was read has an earlier version. One that was away may have it.
-fn ends_not_stored(stored: &[RoomRecord], kept: &[RoomRecord], away: bool) -> Vec<RoomId> {
-    let stored: BTreeMap<&RoomId, Version> = stored.iter().map(|r| (&r.room, r.version)).collect();
-    let behind = |kept: &RoomRecord| stored.get(&kept.room).is_some_and(|v| *v < kept.version);
-    let lost = kept
+/// What the store has of rooms that ended here, where that is the version before the end.
+fn ends_not_stored(stored: &[RoomRecord], kept: &[RoomRecord]) -> Vec<RoomRecord> {
+    let ended: BTreeMap<&RoomId, Version> = kept
         .iter()
-        .filter(|kept| kept.state == State::Destroyed && (away || behind(kept)));
-    lost.map(|kept| kept.room.clone()).collect()
+        .filter(|kept| kept.state == State::Destroyed)
+        .map(|kept| (&kept.room, kept.version))
+        .collect();
+    let before = |stored: &&RoomRecord| ended.get(&stored.room) == Some(&stored.version.next());
+    stored.iter().filter(before).cloned().collect()
 }
 
 impl Recovery {
@@ -178,9 +179,8 @@ impl Recovery {
             damaged: stored.damaged.len() + journalled.damaged.len(),
             ..Recovery::default()
         };
-        let away = recovery.store_away.is_some();
         let restored = Restored {
-            unstored: ends_not_stored(&stored.rooms, &journalled.rooms, away),
+            unstored: ends_not_stored(&stored.rooms, &journalled.rooms),
             rooms: recovery.put_together(stored.rooms, journalled.rooms),
             isolations: stored.isolations,
             maintenance: journalled.maintenance,

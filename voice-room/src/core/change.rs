@@ -7,8 +7,8 @@ use super::{
     room::{Pending, Room},
 };
 use crate::{
-    Change, Command, Entry, EventType, Incarnation, Now, OpId, RoomId, RoomRecord, State, StateChangeEvent,
-    TraceId, Version,
+    Change, Command, Entry, Epoch, EventType, Incarnation, Now, OpId, RoomId, RoomRecord, State,
+    StateChangeEvent, TraceId, Version,
     input::ReplyId,
     record::IsolationChange,
     timeline::{Actor, Progress, What},
@@ -128,7 +128,12 @@ impl Core {
         record.state = to;
         // What was taken over from a store that had fallen back may lie below a number that was sent.
         record.version = record.version.max(room.highest).next();
-        // Until it is held again, the last epoch it was; what is sent has the one it is sent under.
+        // Until it is held again, the last epoch it was; what is sent has the one it is sent under. Another's epoch is that one's
+        // to number changes in: a trip of its room is told from here under none, so that whoever knows better ignores it. The
+        // end of an isolation is the same for all.
+        if event == EventType::Stuck && room.authority.epoch().is_none() && record.owner != self.node {
+            (record.epoch, room.held_under) = (Epoch::default(), Epoch::default());
+        }
         record.epoch = room.authority.epoch().unwrap_or(record.epoch);
         record.op_id = op_id.clone();
         record.owner = self.node.clone();

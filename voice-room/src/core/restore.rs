@@ -67,8 +67,8 @@ impl Core {
         for (id, block) in blocks {
             self.settle_block(now, &id, &block);
         }
-        for id in found.unstored {
-            self.store_end(now, &id);
+        for stored in &found.unstored {
+            self.store_end(now, stored);
         }
         if self.claims_rooms() {
             let wanted = |(id, room): (&RoomId, &Room)| room.wants_owner().then(|| id.clone());
@@ -79,26 +79,42 @@ impl Core {
         }
     }
 
-    /// The end of a life was lost with the process that waited to store it.
-    fn store_end(&mut self, now: Now, id: &RoomId) {
-        let over = |r: &&Room| r.record.state == State::Destroyed && r.unstored.is_empty();
-        let Some(record) = self.rooms.get(id).filter(over).map(|r| r.record.clone()) else {
+    /// The end of a life was lost with the process that waited to store it. It is offered again by its own name and number: a store
+    /// that has it says so, and so does one that has something else by now.
+    fn store_end(&mut self, now: Now, stored: &RoomRecord) {
+        let id = &stored.room;
+        let follows = |room: &&mut Room| {
+            let record = &room.record;
+            record.state == State::Destroyed
+                && room.unstored.is_empty()
+                && (record.incarnation, record.version) == (stored.incarnation, stored.version.next())
+        };
+        if stored.owner != self.node {
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(id).filter(follows) else {
             return;
         };
-        let change = self.restoring(
-            now,
-            &record,
-            State::Destroyed,
-            None,
-            "it had ended before the restart",
-        );
-        if let Some(room) = self.rooms.get_mut(id) {
-            room.record.op_id.clone_from(&change.record.op_id);
-            room.record.owner.clone_from(&change.record.owner);
-            room.unstored.push_back(Pending::new(change));
-        }
-        self.renumber(id);
-        self.keep(id);
+        let record = room.record.clone();
+        let event = StateChangeEvent {
+            room: id.clone(),
+            incarnation: record.incarnation,
+            event_type: match stored.state {
+                State::Expired => EventType::IsolationOver,
+                _ => EventType::Close,
+            },
+            old_state: Some(stored.state),
+            new_state: State::Destroyed,
+            version: record.version,
+            epoch: record.epoch,
+            op_id: record.op_id.clone(),
+            actor: Actor::Agent,
+            reason: "it had ended before the restart".into(),
+            trace_id: None,
+            timestamp: now.wall,
+        };
+        let change = Change::new(record, event, IsolationChange::Keep);
+        room.unstored.push_back(Pending::new(change));
         self.send_front(now, id);
     }
 

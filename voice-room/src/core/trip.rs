@@ -207,11 +207,13 @@ impl Core {
         }
     }
 
-    /// What a room is, as told under the epoch that it is held under.
+    /// What a room is, as told under the epoch that it is held under; else under the highest it was told under here, below which
+    /// nobody takes it.
     pub(super) fn update(&self, id: &RoomId, reason: &str) -> Option<RoomUpdate> {
         let room = self.rooms.get(id)?;
         let record = &room.record;
-        let epoch = room.authority.epoch().unwrap_or(record.epoch);
+        let told_under = record.epoch.max(room.held_under);
+        let epoch = room.authority.epoch().unwrap_or(told_under);
         Some(RoomUpdate {
             room: id.clone(),
             incarnation: record.incarnation,

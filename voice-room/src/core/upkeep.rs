@@ -184,7 +184,7 @@ impl Core {
     }
 
     /// Gives what waits the versions after each that was ever used of this room.
-    pub(super) fn renumber(&mut self, id: &RoomId) {
+    fn renumber(&mut self, id: &RoomId) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };

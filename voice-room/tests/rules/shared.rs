@@ -511,18 +511,28 @@ fn a_restart_claims_every_room_anew_and_sends_nothing_before() {
 
 #[test]
 fn the_end_of_a_room_that_died_with_the_process_that_waited_to_store_it_is_stored_after_the_restart() {
+    let before = Agent::live().record();
     let ended = RoomRecord {
         state: State::Destroyed,
-        ..Agent::live().record()
+        version: before.version.next(),
+        op_id: op("ended"),
+        ..before.clone()
     };
-    let found = |unstored: &[RoomId]| Restored {
-        rooms: vec![ended.clone()],
-        unstored: unstored.to_vec(),
-        ..Restored::default()
+    let begin = |unstored: &[RoomRecord]| {
+        Agent::new(Restored {
+            rooms: vec![ended.clone()],
+            unstored: unstored.to_vec(),
+            ..Restored::default()
+        })
     };
-    let mut agent = Agent::new(found(&[]));
+    let mut agent = begin(&[]);
     assert!(!kinds(&agent.commands()).contains(&"claim"), "it was stored");
-    let mut agent = Agent::new(found(&[room("r")]));
+    let of_another = RoomRecord {
+        owner: NodeName::new("n2").unwrap(),
+        ..before.clone()
+    };
+    assert!(!kinds(&begin(&[of_another]).commands()).contains(&"claim"));
+    let mut agent = begin(&[before]);
     let begun = agent.commands();
     assert!(
         kinds(&begun).contains(&"claim") && commits(&begun).is_empty(),
@@ -532,17 +542,13 @@ fn the_end_of_a_room_that_died_with_the_process_that_waited_to_store_it_is_store
     let stored = commits(&led_to).remove(0);
     assert_eq!(
         (
-            stored.event.event_type,
             stored.record.state,
             stored.record.version,
+            &stored.record.op_id,
             stored.record.epoch
         ),
-        (
-            EventType::Restore,
-            State::Destroyed,
-            ended.version.next(),
-            epoch(5)
-        )
+        (State::Destroyed, ended.version, &ended.op_id, epoch(5))
     );
+    assert_eq!(stored.event.old_state, Some(State::Liveing));
     assert!(kinds(&led_to).contains(&"cede"));
 }

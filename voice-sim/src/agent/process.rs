@@ -20,27 +20,22 @@ fn rules() -> Rules {
 
 impl World {
     pub(crate) fn start_agent(&mut self, a: usize) {
-        let away = self.net.cuts.contains(&crate::net::Cut::Store(a));
-        let (stored, isolations): (Vec<RoomRecord>, Vec<Isolation>) = if away {
-            (Vec::new(), Vec::new())
-        } else {
-            let kept = self.agents[a].kept.keys();
-            let stored = kept.filter_map(|id| self.store.record(self.now, id).cloned());
-            (stored.collect(), self.store.isolations(self.now))
-        };
+        let (stored, isolations): (Vec<RoomRecord>, Vec<Isolation>) =
+            if self.net.cuts.contains(&crate::net::Cut::Store(a)) {
+                (Vec::new(), Vec::new())
+            } else {
+                let kept = self.agents[a].kept.keys();
+                let stored = kept.filter_map(|id| self.store.record(self.now, id).cloned());
+                (stored.collect(), self.store.isolations(self.now))
+            };
         let agent = &mut self.agents[a];
         let now = agent.now(self.now);
         let mut rooms = agent.kept.clone();
-        let behind = |kept: &&RoomRecord| {
-            let found = stored.iter().find(|record| record.room == kept.room);
-            kept.state == State::Destroyed
-                && (away || found.is_some_and(|found| found.version < kept.version))
+        let before = |stored: &&RoomRecord| {
+            let kept = rooms.get(&stored.room);
+            kept.is_some_and(|k| k.state == State::Destroyed && k.version == stored.version.next())
         };
-        let unstored = rooms
-            .values()
-            .filter(behind)
-            .map(|kept| kept.room.clone())
-            .collect();
+        let unstored = stored.iter().filter(before).cloned().collect();
         for record in stored {
             let kept = rooms.get(&record.room);
             if kept.is_none_or(|k| record.version > k.version) {

@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(
             missing(&[DEMO, TEST], |_| false),
             [
+                "bsdutils",
                 "e2fsprogs",
                 "etcd-client",
                 "etcd-server",
