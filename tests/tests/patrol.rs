@@ -26,6 +26,8 @@ use voice_tests::{
     stage::{ALPHA, BETA, Stage},
 };
 
+type Corrupt = fn(&mut Value);
+
 /// A round, on busy cores.
 const ROUND: Duration = Duration::from_secs(1);
 /// Two rounds and a repair.
@@ -239,7 +241,6 @@ fn told(stage: &Stage, commons: &Commons) -> Value {
 #[test]
 fn a_corrupted_field_in_etcd_is_found_named_and_repaired_by_itself() {
     let (stage, commons) = shared();
-    type Corrupt = fn(&mut Value);
     let corrupted: [(&str, Corrupt); 3] = [
         ("/registry/told/version", |v| v["version"] = json!(99)),
         ("/registry/told/state", |v| v["state"] = json!("EXPIRED")),

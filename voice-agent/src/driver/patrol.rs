@@ -138,12 +138,12 @@ impl Driver {
     }
 
     fn next_look(&mut self) {
-        if self.patrol.running.is_none() {
-            if let Some(mut look) = self.patrol.waiting.pop_front() {
-                look.begun = now().mono;
-                self.patrol.running = Some(look);
-                self.next_slice();
-            }
+        if self.patrol.running.is_none()
+            && let Some(mut look) = self.patrol.waiting.pop_front()
+        {
+            look.begun = now().mono;
+            self.patrol.running = Some(look);
+            self.next_slice();
         }
     }
 

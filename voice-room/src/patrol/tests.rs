@@ -6,6 +6,8 @@ use alloc::{vec, vec::Vec};
 
 const NOW: Wall = Wall(1_000_000);
 
+type Corrupt<T> = fn(&mut T);
+
 fn epoch(revision: u64) -> Epoch {
     Epoch { era: 0, revision }
 }
@@ -60,18 +62,18 @@ fn what_is_the_same_differs_nowhere() {
 #[test]
 fn each_field_of_a_stored_record_is_named_by_its_path_with_both_values() {
     let record = record();
-    let corrupted: [(&str, Worth, fn(&mut Fields)); 6] = [
+    let corrupted: [(&str, Worth, Corrupt<Fields>); 6] = [
         ("/store/state", Worth::text("EXPIRED"), |f| {
-            f.state = Ok(State::Expired)
+            f.state = Ok(State::Expired);
         }),
         ("/store/state", Worth::text("LIVE!"), |f| {
-            f.state = Err("LIVE!".into())
+            f.state = Err("LIVE!".into());
         }),
         ("/store/incarnation", Worth::Number(6), |f| {
-            f.incarnation = Ok(Incarnation(6))
+            f.incarnation = Ok(Incarnation(6));
         }),
         ("/store/owner", Worth::text("n2"), |f| {
-            f.owner = Ok("n2".parse().unwrap())
+            f.owner = Ok("n2".parse().unwrap());
         }),
         ("/store/since_ms", Worth::Number(1), |f| f.since = Ok(Wall(1))),
         ("/store/data", Worth::text("{"), |f| f.data = Err("{".into())),
@@ -202,17 +204,17 @@ fn registered(change: impl Fn(&mut RegistrySight)) -> RegistrySight {
 #[test]
 fn what_is_told_in_the_registry_is_repairable_once_nothing_is_on_its_way_there() {
     let record = record();
-    let changes: [(&str, fn(&mut RegistrySight)); 5] = [
+    let changes: [(&str, Corrupt<RegistrySight>); 5] = [
         ("/registry/told", |r| r.told = None),
         ("/registry/told", |r| r.told = Some(Err("no JSON".into()))),
         ("/registry/told/state", |r| {
-            r.told = told(|t| t.state = State::Created)
+            r.told = told(|t| t.state = State::Created);
         }),
         ("/registry/told/version", |r| {
-            r.told = told(|t| t.version = Version(8))
+            r.told = told(|t| t.version = Version(8));
         }),
         ("/registry/told/address", |r| {
-            r.told = told(|t| t.address = "x".into())
+            r.told = told(|t| t.address = "x".into());
         }),
     ];
     for (path, change) in changes {
@@ -274,13 +276,13 @@ fn bound(change: impl Fn(&mut KernelSight)) -> KernelSight {
 
 #[test]
 fn each_word_of_the_maps_is_named_by_its_path() {
-    let changes: [(&str, fn(&mut KernelSight)); 8] = [
+    let changes: [(&str, Corrupt<KernelSight>); 8] = [
         ("/kernel/ports/50002", |k| k.bound.ports.truncate(1)),
         ("/kernel/ports/50010", |k| k.bound.ports.push(Port(50_010))),
         ("/kernel/generation", |k| k.generation.0 = 9),
         ("/kernel/room", |k| k.name = None),
         ("/kernel/incarnation", |k| {
-            k.name = Some((record().room, Incarnation(4)))
+            k.name = Some((record().room, Incarnation(4)));
         }),
         ("/kernel/verdict/deadline", |k| k.deadline = Mono(0)),
         ("/kernel/verdict/deadline", |k| k.deadline = Mono(101)),
