@@ -360,7 +360,7 @@ fn a_difference_counts_when_the_same_stands_in_two_rounds_and_a_transient_one_is
     let ended = rounds.end(NOW, &round(&[b.clone(), transient.clone()]));
     assert_eq!((ended.new, ended.repair.len()), (vec![b.clone()], 0));
     assert_eq!(
-        rounds.end(NOW, &round(&[b.clone()])),
+        rounds.end(NOW, &round(core::slice::from_ref(&b))),
         Ended::default(),
         "told once"
     );
@@ -390,12 +390,12 @@ fn registry_and_kernel_are_repaired_without_being_asked_the_store_is_not_and_wha
 fn what_a_place_that_is_away_held_is_neither_new_nor_gone() {
     let a = difference(2, Place::Store, Class::Repairable);
     let mut rounds = Rounds::default();
-    rounds.end(NOW, &round(&[a.clone()]));
+    rounds.end(NOW, &round(core::slice::from_ref(&a)));
     let mut away = Round::default();
     away.unknown(Place::Store, "no answer");
     assert_eq!(rounds.end(NOW, &away), Ended::default());
     assert_eq!(rounds.standing(&a).unwrap().rounds, 1);
-    assert_eq!(rounds.end(NOW, &round(&[a.clone()])).new, [a]);
+    assert_eq!(rounds.end(NOW, &round(core::slice::from_ref(&a))).new, [a]);
 }
 
 #[test]
