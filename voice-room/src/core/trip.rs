@@ -187,21 +187,32 @@ impl Core {
         self.record(now, id, What::WouldTrip { rule, evidence });
     }
 
+    /// Peers hear of it before the store does: its number is taken from here on.
     pub(super) fn push_expired(&mut self, id: &RoomId) {
-        let Some(room) = self.rooms.get(id) else { return };
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
         let Some(trip) = &room.trip else { return };
+        let told = &trip.change.record;
         let expired = Expired {
             room: id.clone(),
             incarnation: room.record.incarnation,
-            version: trip.change.record.version,
+            version: told.version,
             epoch: room.record.epoch,
             reason: trip.reason.clone(),
             isolated_until: trip.until,
         };
+        let op = told.op_id.clone();
+        room.used(expired.version, &op);
         self.out(Command::PushExpired(expired));
     }
 
+    /// As with [`Core::push_expired`], its number is taken.
     pub(super) fn push_restored(&mut self, id: &RoomId, reason: &str) {
+        if let Some(room) = self.rooms.get_mut(id) {
+            let (version, op) = (room.record.version, room.record.op_id.clone());
+            room.used(version, &op);
+        }
         if let Some(update) = self.update(id, reason) {
             self.out(Command::PushRestored(update));
         }
