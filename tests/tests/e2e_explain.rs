@@ -1,11 +1,5 @@
 //! `explain` answers from the recorded evidence also when the room and the agent that cut it are long gone.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that cannot go on fails"
-)]
-
 use serde_json::Value;
 use std::time::Duration;
 use voice_tests::{

@@ -9,8 +9,8 @@ use crate::world::*;
 use proptest::{prelude::*, sample::select, test_runner::RngSeed};
 use sim::{NODES, ROOMS, Sim};
 use voice_room::{
-    Command, Core, Epoch, EventType, Input, Isolation, NodeName, RoomId, RoomRecord, Rules, State,
-    StateChangeEvent, Tenure, Version,
+    Command, Core, Epoch, EventType, Input, Isolation, NodeName, RoomRecord, Rules, State, StateChangeEvent,
+    Tenure, Version,
     core::RoomView,
     input::{Ask, Heartbeat, ReplyId, Request, Restored, Served},
     record::{Committed, Refreshed},
