@@ -20,6 +20,7 @@ impl Core {
     pub(super) fn known(&mut self, peer: &PeerId, rooms: &[Known]) {
         for known in rooms {
             match self.is_certain(&known.room) {
+                Some(true) if self.is_behind(known) => self.ask_the_store(peer, known),
                 Some(true) => self.tell_what_differs(peer, known),
                 Some(false) => self.announce(&known.room),
                 None if self.shares() => self.ask_the_store(peer, known),
@@ -54,6 +55,13 @@ impl Core {
                 self.out(Command::Tell { to, update });
             }
         }
+    }
+
+    /// Whether the peer has heard of a room that ended here from an owner since.
+    fn is_behind(&self, known: &Known) -> bool {
+        let behind =
+            |r: &Room| r.authority.epoch().is_none() && r.record.epoch.max(r.held_under) < known.epoch;
+        self.shares() && self.rooms.get(&known.room).is_some_and(behind)
     }
 
     fn tell_what_differs(&mut self, peer: &PeerId, known: &Known) {
