@@ -109,8 +109,9 @@ fn keys(top: &Top, out: Output) -> Line<'static> {
         ]);
     }
     let all: &[(&str, &str)] = match top.opened().is_some() {
-        true => &[("esc", "back"), ("↑↓", "scroll"), ("?", "help"), ("q", "quit")],
+        true => &[("q", "quit"), ("esc", "back"), ("↑↓", "scroll"), ("?", "help")],
         false => &[
+            ("q", "quit"),
             ("↑↓", "move"),
             ("enter", "open"),
             ("s", "sort"),
@@ -119,7 +120,6 @@ fn keys(top: &Top, out: Output) -> Line<'static> {
             ("b", "blocked"),
             ("/", "find"),
             ("?", "help"),
-            ("q", "quit"),
         ],
     };
     let keys = all.iter().flat_map(|(key, what)| {
