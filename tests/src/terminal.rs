@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use std::{
     path::PathBuf,
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -24,9 +25,12 @@ impl Terminal {
         env: &str,
         (columns, lines): (u16, u16),
     ) -> anyhow::Result<Terminal> {
+        // A socket of its own: the server of the terminal before may still be ending.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let binary = crate::agent::binary::path()?;
         let terminal = Terminal {
-            socket: agent.dir().join("tmux"),
+            socket: agent.dir().join(format!("tmux-{number}")),
         };
         let (binary, config) = (binary.display(), agent.config());
         // -icanon and -echo: raw, not given back.
