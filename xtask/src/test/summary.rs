@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 const TIMED_OUT: i32 = 124;
 
 /// What one or more test binaries said.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) passed: u64,
     pub(super) failed: u64,

@@ -215,7 +215,7 @@ fn the_screen_tells_the_node_its_rooms_what_it_depends_on_and_what_was_cut() {
     assert_eq!(lines[24], "LAST TRIPS");
     assert_eq!(lines[25], "2026-11-22 13:11:12.345  talk-000  omitted");
     assert!(
-        lines[29].starts_with("↑↓ move  enter open  s sort"),
+        lines[29].starts_with("q quit  ↑↓ move  enter open  s sort"),
         "{}",
         lines[29]
     );
