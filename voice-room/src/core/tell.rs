@@ -10,10 +10,19 @@ use crate::{
     command::{Expired, RoomUpdate},
     sync::Known,
 };
-use alloc::format;
+use alloc::{collections::BTreeMap, format};
 
 /// Rooms about which the store is asked at a time for peers that came back. Of more they hear with their next change.
 const MAX_ASKED: usize = 4_096;
+
+/// Who waits to hear what the store holds of another's room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Peers that came back, with what they know.
+    peers: BTreeMap<PeerId, Known>,
+    /// All who serve the room here.
+    all: bool,
+}
 
 impl Core {
     /// A peer said what it knows: it is told of each room that differs, or of which it waits for an attempt's end.
@@ -30,25 +39,43 @@ impl Core {
     }
 
     fn ask_the_store(&mut self, peer: &PeerId, known: &Known) {
-        let id = &known.room;
+        if let Some(waiting) = self.waiting_for_stored(&known.room) {
+            waiting.peers.insert(peer.clone(), known.clone());
+        }
+    }
+
+    /// It turned out to be another's: what that owner stored was not passed on while the room was thought to be ours.
+    pub(super) fn tell_of_other(&mut self, id: &RoomId) {
+        if self.shares()
+            && let Some(waiting) = self.waiting_for_stored(id)
+        {
+            waiting.all = true;
+        }
+    }
+
+    /// Asks the store about a room, unless it is being asked.
+    fn waiting_for_stored(&mut self, id: &RoomId) -> Option<&mut Waiting> {
         if !self.asked.contains_key(id) {
             if self.asked.len() >= MAX_ASKED {
-                let many = format!("{MAX_ASKED} rooms are asked about, the most: {peer} is not told now");
-                return self.note("known_left_out", id, many);
+                let many = format!("{MAX_ASKED} rooms are asked about, the most: of this one peers are not told now");
+                self.note("known_left_out", id, many);
+                return None;
             }
             self.out(Command::Look { room: id.clone() });
         }
-        let peers = self.asked.entry(id.clone()).or_default();
-        peers.insert(peer.clone(), known.clone());
+        Some(self.asked.entry(id.clone()).or_default())
     }
 
     /// What the store holds of another's room. One that it does not hold, or when it is away: they know no less than before.
     pub(super) fn tell_stored(&mut self, id: &RoomId, stored: Option<&RoomRecord>) {
-        let peers = self.asked.remove(id).unwrap_or_default();
+        let waiting = self.asked.remove(id).unwrap_or_default();
         let Some(update) = stored.map(as_stored) else {
             return;
         };
-        for (to, known) in peers {
+        if waiting.all {
+            return self.out(Command::PushUpdate(update));
+        }
+        for (to, known) in waiting.peers {
             let given = (known.epoch, known.incarnation, known.version);
             if given < (update.epoch, update.incarnation, update.version) {
                 let update = update.clone();
