@@ -242,6 +242,7 @@ impl Core {
             self.sweep(now);
             self.refresh(now);
             self.look_again(now);
+            self.ask_the_store_again(now);
         }
     }
 

@@ -6,11 +6,11 @@
 
 use super::{Core, room::Room};
 use crate::{
-    Command, Now, PeerId, RoomId, RoomRecord, State,
+    Command, Mono, Now, PeerId, RoomId, RoomRecord, State,
     command::{Expired, RoomUpdate},
     sync::Known,
 };
-use alloc::{collections::BTreeMap, format};
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 /// Rooms about which the store is asked at a time for peers that came back. Of more they hear with their next change.
 const MAX_ASKED: usize = 4_096;
@@ -22,6 +22,8 @@ pub(super) struct Waiting {
     peers: BTreeMap<PeerId, Known>,
     /// All who serve the room here.
     all: bool,
+    /// When a store that could not say is asked again.
+    again: Option<Mono>,
 }
 
 impl Core {
@@ -66,7 +68,7 @@ impl Core {
         Some(self.asked.entry(id.clone()).or_default())
     }
 
-    /// What the store holds of another's room. One that it does not hold, or when it is away: they know no less than before.
+    /// What the store holds of another's room. One that it does not hold: they know no less than before.
     pub(super) fn tell_stored(&mut self, id: &RoomId, stored: Option<&RoomRecord>) {
         let waiting = self.asked.remove(id).unwrap_or_default();
         let Some(update) = stored.map(as_stored) else {
@@ -81,6 +83,23 @@ impl Core {
                 let update = update.clone();
                 self.out(Command::Tell { to, update });
             }
+        }
+    }
+
+    /// The store could not say: who waits goes on waiting.
+    pub(super) fn not_stored_yet(&mut self, now: Now, id: &RoomId) {
+        let again = now.mono + self.rules.heartbeat;
+        if let Some(waiting) = self.asked.get_mut(id) {
+            waiting.again = Some(again);
+        }
+    }
+
+    pub(super) fn ask_the_store_again(&mut self, now: Now) {
+        let due = |waiting: &mut Waiting| waiting.again.take_if(|at| *at <= now.mono).is_some();
+        let due = self.asked.iter_mut().filter_map(|(id, w)| due(w).then(|| id.clone()));
+        let due: Vec<RoomId> = due.collect();
+        for room in due {
+            self.out(Command::Look { room });
         }
     }
 
