@@ -292,7 +292,7 @@ impl Core {
         let authority = room.authority.clone();
         let (highest, highest_op, held_under) = (room.highest, room.highest_op.take(), room.held_under);
         let mut next = Room::new(current, (now.mono, Progress::Ownership), authority);
-        if highest > next.highest {
+        if highest >= next.highest {
             (next.highest, next.highest_op) = (highest, highest_op);
         }
         next.held_under = next.held_under.max(held_under);
