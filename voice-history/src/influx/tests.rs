@@ -110,7 +110,7 @@ fn the_same_questions_have_the_same_answers_as_the_history_on_disk() {
         reserve: 0,
     });
     for tick in story() {
-        influx.take(&tick).unwrap();
+        influx.take(tick.clone()).unwrap();
         disk.take(tick).unwrap();
     }
     wait_until_sent(&influx);
@@ -197,11 +197,13 @@ fn an_outage_and_a_restart_of_the_agent_within_it_lose_no_snapshot() {
     let ticks = story();
     let (before, rest) = ticks.split_at(40);
     let (during, after) = rest.split_at(40);
-    before.iter().for_each(|tick| influx.take(tick).unwrap());
+    before.iter().for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until_sent(&influx);
 
     server.kill();
-    during[..20].iter().for_each(|tick| influx.take(tick).unwrap());
+    during[..20]
+        .iter()
+        .for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until("an attempt fails", || figures.failed.load(Ordering::Relaxed) > 0);
     assert!(matches!(
         influx.reader().room(&question("a", ALL)),
@@ -213,10 +215,12 @@ fn an_outage_and_a_restart_of_the_agent_within_it_lose_no_snapshot() {
         influx.figures().waiting.load(Ordering::Relaxed) > 0,
         "what was spooled is found again"
     );
-    during[20..].iter().for_each(|tick| influx.take(tick).unwrap());
+    during[20..]
+        .iter()
+        .for_each(|tick| influx.take(tick.clone()).unwrap());
 
     server.run();
-    after.iter().for_each(|tick| influx.take(tick).unwrap());
+    after.iter().for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until_sent(&influx);
     let answer = influx.reader().room(&question("a", ALL)).unwrap();
     let times: Vec<u64> = answer.snapshots.iter().map(|taken| taken.at.0).collect();
@@ -293,7 +297,7 @@ fn a_malformed_batch_is_set_aside_and_what_passes_is_tried_again_in_order() {
             .iter()
             .map(|name| (name.as_str(), with_packets(n)))
             .collect();
-        influx.take(&tick(START + n * 5000, rooms)).unwrap();
+        influx.take(tick(START + n * 5000, rooms)).unwrap();
     }
     wait_until("all are dealt with", || count(&figures.waiting) == 0);
     assert_eq!(
@@ -333,7 +337,7 @@ fn a_database_that_hangs_holds_nobody_up_for_long_and_a_full_spool_loses_the_old
     let begun = Instant::now();
     for n in 0..100 {
         influx
-            .take(&tick(START + n * 5000, vec![("a", with_packets(n))]))
+            .take(tick(START + n * 5000, vec![("a", with_packets(n))]))
             .unwrap();
     }
     assert!(
