@@ -18,6 +18,7 @@ use voice_tests::{
     },
     metrics,
     netns::Pair,
+    peer::Gateway,
     stage::{ALPHA, SOON, Stage},
 };
 
@@ -122,6 +123,9 @@ fn full_and_free(stage: &mut Stage, disk: &Disk) {
     clock::wait_for("the history is Broken", TIER, || tier(stage) == 2);
     let said = doctor(stage);
     assert!(said.contains("history is Broken"), "{said:?}");
+    // Nobody new is sent away for it.
+    let new = Gateway::start(&stage.pair.node, "gateway-new", &[ALPHA]).unwrap();
+    assert!(!new.check_join(ALPHA).unwrap().allowed);
     disk.free().unwrap();
     clock::wait_for("snapshots are kept again", BACK, || {
         figure(stage, "history_health") == 0

@@ -351,6 +351,54 @@ fn a_database_that_hangs_holds_nobody_up_for_long_and_a_full_spool_loses_the_old
 }
 
 #[test]
+fn changes_of_state_that_the_spools_disk_did_not_take_come_with_the_next_snapshots() {
+    let dir = TempDir::new().unwrap();
+    // Nobody listens there.
+    let settings = settings(9, dir.path());
+    std::fs::write(&settings.spool, "in the way").unwrap();
+    let mut influx = Influx::start(&settings).unwrap();
+    let figures = influx.figures();
+    let mut first = tick(START, vec![("a", snapshot())]);
+    first
+        .transitions
+        .push(change("a", START - 1, None, State::Liveing, 1));
+    assert!(influx.take(first).is_err());
+    assert_eq!(figures.dropped.load(Ordering::Relaxed), 1);
+    std::fs::remove_file(&settings.spool).unwrap();
+    influx.take(tick(START + 5000, vec![("a", snapshot())])).unwrap();
+    let batch = std::fs::File::open(settings.spool.join("000000000000.gz")).unwrap();
+    let mut lines = String::new();
+    flate2::read::GzDecoder::new(batch)
+        .read_to_string(&mut lines)
+        .unwrap();
+    assert_eq!(lines.matches("transition,").count(), 1, "{lines}");
+    assert_eq!(figures.lost_changes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn an_answer_that_comes_a_byte_at_a_time_is_given_up_when_its_question_is_over() {
+    let dir = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let influx = Influx::start(&settings(listener.local_addr().unwrap().port(), dir.path())).unwrap();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while stream.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let begun = Instant::now();
+    let reader = influx.reader().until(begun + Duration::from_millis(300));
+    let answer = reader.room(&question("a", ALL));
+    let Err(HistoryError::Away(why)) = &answer else {
+        panic!("{answer:?}");
+    };
+    assert!(why.contains("does not answer in time"), "{why}");
+    // Two seconds are for busy cores.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    serving.join().unwrap();
+}
+
+#[test]
 fn an_address_is_http_with_host_and_port() {
     for good in [
         "http://127.0.0.1:8086",
