@@ -86,7 +86,7 @@ fn an_operators_block_is_told_with_what_was_known_of_the_room_then() {
         "TRIPPED: an operator said so.",
         "What was known then",
         "The kernel counted",
-        "Media server media-1",
+        "Media server peer/media-1 last answered",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

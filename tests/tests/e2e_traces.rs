@@ -217,7 +217,9 @@ fn a_file_of_authorities_that_is_none_is_refused_at_the_start_with_its_name() {
         let settings = settings("https://127.0.0.1:9").set("traces.ca_file", &ca);
         let problem = Agent::start(&pair.node, &settings).unwrap_err();
         let problem = format!("{problem:#}");
-        assert!(problem.contains(said), "{file}: {problem}");
+        for said in ["traces.ca_file", file, said] {
+            assert!(problem.contains(said), "{said}: {problem}");
+        }
     }
 }
 
