@@ -111,7 +111,8 @@ fn an_operators_block_is_told_with_what_was_known_then_and_without_it_where_that
     };
     let lines = |evidence| {
         let story = told(vec![at("03:11:31.500", What::Trip(block(evidence)))]);
-        let lines = story.lines().skip(3).map(|line| line.trim_start().to_owned());
+        let entry = story.lines().skip(3).take_while(|line| !line.is_empty());
+        let lines = entry.map(|line| line.trim_start().to_owned());
         lines.collect::<Vec<_>>()
     };
     let known = lines(Some(evidence()));
