@@ -105,7 +105,7 @@ impl Influx {
             Arc::clone(&figures),
         ));
         if let Err(error) = spool.open() {
-            tracing::warn!(path = %settings.spool.display(), %error, "the history's spool is not open yet; it is tried again with each snapshot");
+            tracing::warn!(path = %settings.spool.display(), %error, "the spool is not open yet; each snapshot tries it again");
         }
         let client = Client::new(settings);
         let sender = Sender::start(client.clone(), Arc::clone(&spool), Arc::clone(&figures))?;
