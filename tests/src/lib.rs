@@ -39,3 +39,4 @@ pub mod store_cases;
 pub mod sweep;
 pub mod tap;
 pub mod terminal;
+pub mod tls_front;
