@@ -11,7 +11,6 @@ use voice_agent::{
 use voice_common::ABI_VERSION;
 use voice_room::Mono;
 use voice_tests::{
-    clock,
     netns::{self, NODE_DEV},
     node::{LIFE, Line, Node, expect_through, room},
     programs::config,
