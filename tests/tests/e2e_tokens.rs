@@ -68,13 +68,18 @@ impl Scene {
         clock::wait_for(counter, SOON, || self.counter(counter) > before);
     }
 
-    /// What the agent answers when the gateway starts this room with a token of this secret: why not, if not.
-    fn start(&self, request_id: u64, room: &str, secret: &str) -> Option<String> {
+    /// What the agent answers when the gateway makes this room and starts it with a token of this secret: why not, if not.
+    fn start(&self, n: u64, room: &str, secret: &str) -> Option<String> {
+        assert_eq!(self.ask(2 * n, room, EventType::Create, None), None);
+        self.ask(2 * n + 1, room, EventType::StartLive, Some(token(room, secret)))
+    }
+
+    fn ask(&self, request_id: u64, room: &str, event: EventType, token: Option<String>) -> Option<String> {
         self.gateway.connection.send(ToAgent::RoomEvent(RoomEvent {
             request_id,
             room: room.into(),
-            event: EventType::StartLive.into(),
-            token: Some(token(room, secret)),
+            event: event.into(),
+            token,
             ..RoomEvent::default()
         }));
         let answer = clock::poll(SOON, || {

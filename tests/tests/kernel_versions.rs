@@ -11,7 +11,7 @@ use voice_agent::{
 use voice_common::ABI_VERSION;
 use voice_room::Mono;
 use voice_tests::{
-    netns::{self, NODE_DEV},
+    netns::{self, NODE_DEV, Netns},
     node::{LIFE, Line, Node, expect_through, room},
     programs::config,
 };
@@ -80,6 +80,13 @@ impl Scene {
         assert_eq!(armed.unwrap().ports, 1);
     }
 
+    /// In the agent's namespace: filters go by the names of interfaces.
+    fn let_others_go(&mut self) -> Vec<String> {
+        let node = Netns::existing(self.node.pair.node.name()).unwrap();
+        let kernel = self.node.kernel();
+        node.run(|| kernel.let_others_go()).unwrap().unwrap()
+    }
+
     fn assert_cut(&self) {
         expect_through(&[&self.stuck, &self.open], N, &[(0, 0), (N, N)]);
     }
@@ -116,7 +123,7 @@ fn carried_across(xdp: XdpPolicy) {
     scene.assert_cut();
     assert!(old.exists(), "the cut was not armed here yet");
     scene.cut();
-    let gone = scene.node.kernel().let_others_go().unwrap();
+    let gone = scene.let_others_go();
     let said = format!("programs and maps of ABI version {} removed", ABI_VERSION - 1);
     assert!(gone.len() == 1 && gone[0].contains(&said), "{gone:?}");
     assert!(!old.exists());
@@ -127,7 +134,7 @@ fn carried_across(xdp: XdpPolicy) {
     drop(senders);
     scene.assert_cut();
     assert_eq!(scene.stuck.counts(), (0, 0), "leaked");
-    assert_eq!(scene.node.kernel().let_others_go().unwrap(), [""; 0]);
+    assert_eq!(scene.let_others_go(), [""; 0]);
     scene.node.kernel().disarm(&room("stuck"));
     scene.assert_open();
 }
@@ -148,7 +155,7 @@ fn a_cut_of_an_older_version_that_nobody_arms_again_ends_with_it() {
     scene.renumber(ABI_VERSION - 1);
     scene.start();
     scene.assert_cut();
-    scene.node.kernel().let_others_go().unwrap();
+    scene.let_others_go();
     scene.assert_open();
 }
 
@@ -175,7 +182,7 @@ fn without_tcx_the_filter_of_an_older_version_stays_beside_ours_until_the_cut_is
     );
     scene.assert_cut();
     scene.cut();
-    scene.node.kernel().let_others_go().unwrap();
+    scene.let_others_go();
     assert_eq!(
         (scene.filters(older), scene.filters(ABI_VERSION)),
         ([0, 0], [1, 1])
@@ -228,7 +235,7 @@ fn what_a_newer_version_left_that_could_not_attach_is_in_nobodys_way_and_goes() 
     }
     scene.assert_open();
     scene.start();
-    scene.node.kernel().let_others_go().unwrap();
+    scene.let_others_go();
     assert!(!newer.exists());
     scene.cut();
     scene.assert_cut();
