@@ -9,35 +9,51 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+use voice_common::ABI_VERSION;
 
 /// Its program's name, so that it does not take the place of the ordinary one.
 const PROGRAM: &str = "voice-agent-next";
+
+/// A build that comes next. Each has a version of its own: cargo takes copies of the same version for one.
+#[derive(Debug, Clone, Copy)]
+pub struct Next {
+    /// What it says it is.
+    pub version: &'static str,
+    /// The ABI version of its maps.
+    pub layout: u32,
+}
+
+/// With the maps of this build.
+pub const SAME_LAYOUT: Next = Next {
+    version: "0.998.0",
+    layout: ABI_VERSION,
+};
+
+/// With other maps.
+pub const NEXT_LAYOUT: Next = Next {
+    version: "0.999.0",
+    layout: ABI_VERSION + 1,
+};
 
 /// Builds it, which takes a minute or two the first time.
 ///
 /// # Errors
 /// The sources are not as this expects them, or do not build.
-pub fn program(version: &str, layout: u32) -> anyhow::Result<PathBuf> {
+pub fn program(next: Next) -> anyhow::Result<PathBuf> {
     let profile = profile_dir(&env::current_exe()?)?;
     let target = profile.parent().context("no target directory above")?;
-    let place = target.join("next").join(format!("{version}-v{layout}"));
+    let place = target.join("next").join(next.version);
     let copy = place.join("source");
     copy_sources(&copy)?;
-    patch(
-        &copy.join("Cargo.toml"),
-        &[(
-            &line("version", env!("CARGO_PKG_VERSION")),
-            &line("version", version),
-        )],
-    )?;
-    let number = |layout: u32| format!("ABI_VERSION: u32 = {layout};");
-    patch(
-        &copy.join("voice-common/src/abi.rs"),
-        &[(&number(voice_common::ABI_VERSION), &number(layout))],
-    )?;
+    let version = |version| format!("version = \"{version}\"\n");
+    let (ours, theirs) = (version(env!("CARGO_PKG_VERSION")), version(next.version));
+    patch(&copy.join("Cargo.toml"), (&ours, &theirs))?;
+    let layout = |number| format!("ABI_VERSION: u32 = {number};");
+    let (ours, theirs) = (layout(ABI_VERSION), layout(next.layout));
+    patch(&copy.join("voice-common/src/abi.rs"), (&ours, &theirs))?;
     let named =
         format!("autobins = false\n\n[[bin]]\nname = \"{PROGRAM}\"\npath = \"src/main.rs\"\n\n[lints]");
-    patch(&copy.join("voice-agent/Cargo.toml"), &[("[lints]", &named)])?;
+    patch(&copy.join("voice-agent/Cargo.toml"), ("[lints]", &named))?;
     // The whole workspace's features, so that no dependency is built twice.
     build(
         &profile,
@@ -54,10 +70,6 @@ pub fn program(version: &str, layout: u32) -> anyhow::Result<PathBuf> {
     let program = place.join("voice-agent");
     fs::copy(profile.join(PROGRAM), &program).with_context(|| format!("copy to {}", program.display()))?;
     Ok(program)
-}
-
-fn line(key: &str, value: &str) -> String {
-    format!("{key} = \"{value}\"\n")
 }
 
 /// With their times, by which cargo and the agent's build tell what is new.
@@ -85,19 +97,16 @@ fn copy_sources(copy: &Path) -> anyhow::Result<()> {
     cp(&all, copy)
 }
 
-/// Replaces each text, which must be there once. The file's time stays.
-fn patch(file: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
-    let mut text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+/// Replaces a text that must be there once. The file's time stays.
+fn patch(file: &Path, (from, to): (&str, &str)) -> anyhow::Result<()> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let time = fs::metadata(file)?.modified()?;
-    for (from, to) in changes {
-        ensure!(
-            text.matches(from).count() == 1,
-            "{from:?} is not in {} once",
-            file.display()
-        );
-        text = text.replace(from, to);
-    }
-    fs::write(file, text)?;
+    ensure!(
+        text.matches(from).count() == 1,
+        "{from:?} is not in {} once",
+        file.display()
+    );
+    fs::write(file, text.replace(from, to))?;
     fs::File::options().write(true).open(file)?.set_modified(time)?;
     Ok(())
 }
