@@ -76,8 +76,9 @@ fn a_new_version_with_the_same_maps_and_the_way_back_leak_no_packet_of_a_cut_roo
     ] {
         change(&mut stage, program);
         assert_holds(&stage, version, &cut);
-        let log = stage.agent.log();
-        assert!(log.contains("maps adopted from"), "{log}");
+        let (_, deadline) = evidence::armed(&stage.agent, ALPHA).unwrap();
+        assert_eq!(deadline, cut.deadline);
+        assert!(!stage.agent.pins_of(NEXT_LAYOUT.layout).exists());
     }
     assert_beta_whole(&mut stage);
     stage
