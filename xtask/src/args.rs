@@ -29,7 +29,7 @@ pub(crate) enum Task {
     Simulate(Simulate),
     /// Measure, and compare with the goals (root; a release build first; exit code 1 when a goal does not hold)
     Bench(Bench),
-    /// Make what is shipped, in target/dist: static binary, OCI image, Debian package, checksums (a release build)
+    /// Make what is shipped, in target/shipped: static binary, OCI image, Debian package, checksums (a release build)
     Dist,
     /// Build the XDP and TC programs and print where the object is
     BuildEbpf,

@@ -180,6 +180,7 @@ async fn agent(
     let reload = Reload {
         reloader,
         handle,
+        sessions: parts.sessions.clone(),
         log,
         supervisor: supervisor.clone(),
         detach: detaches.clone(),

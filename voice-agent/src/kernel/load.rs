@@ -8,6 +8,7 @@ use super::{
     marks::Marks,
     object, shape,
     tables::Tables,
+    versions,
 };
 use crate::config::KernelConfig;
 use aya::{
@@ -170,7 +171,9 @@ pub(super) fn check_dir(pin_dir: &Path) -> Result<bool, KernelError> {
 }
 
 fn prepare(pin_dir: &Path) -> Result<(), KernelError> {
-    if check_dir(pin_dir)? {
+    let there = check_dir(pin_dir)?;
+    versions::refuse_newer(pin_dir)?;
+    if there {
         return Ok(());
     }
     fs::DirBuilder::new()
