@@ -32,6 +32,18 @@ pub(crate) const FULL: &[Need] = &[
     ("systemd-nspawn", "systemd-container"),
 ];
 
+/// For other kernels in virtual machines.
+pub(crate) const KERNELS: &[Need] = &[
+    ("make", "make"),
+    ("musl-gcc", "musl-tools"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("dpkg-deb", "dpkg"),
+    ("xz", "xz-utils"),
+];
+
 /// For the bench of the registry.
 pub(crate) const ETCD: &[Need] = &[("etcd", "etcd-server")];
 
