@@ -2,11 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "fails as tests do")]
 
-use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, at, check, outcome, programs, wrappings};
-use crate::{
-    frame::{Extension, Frame, RTCP, RTP, STUN},
-    programs::Programs,
-};
+use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, check, outcome, programs, wrappings};
+use crate::frame::{Extension, Frame, RTCP, RTP, STUN};
 use std::time::Duration;
 use voice_agent::kernel::{Features, tables};
 use voice_common::{Class, Hook, Reason};
