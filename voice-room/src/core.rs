@@ -34,8 +34,8 @@ pub mod view;
 mod witness;
 
 use crate::{
-    Command, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall,
-    input::Restored, record::Member, timeline::Progress,
+    Command, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall, input::Restored,
+    record::Member, timeline::Progress,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},

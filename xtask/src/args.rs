@@ -29,6 +29,8 @@ pub(crate) enum Task {
     Simulate(Simulate),
     /// Measure, and compare with the goals (root; a release build first; exit code 1 when a goal does not hold)
     Bench(Bench),
+    /// Boot Debian's kernels from 5.10 on in virtual machines and run checks of the kernel programs there (no root, no KVM; two minutes)
+    KernelMatrix(KernelMatrix),
     /// Make what is shipped, in target/shipped: static binary, OCI image, Debian package, checksums (a release build)
     Dist,
     /// Build the XDP and TC programs and print where the object is
@@ -84,6 +86,14 @@ pub(crate) enum BenchName {
     Sync,
     /// Snapshots of 10,000 rooms: CPU, bytes, and questions over ten million of them (a minute)
     History,
+}
+
+/// How to tell what other kernels do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(crate) struct KernelMatrix {
+    /// Print the result as one JSON object, on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which seeds to run.
@@ -187,6 +197,10 @@ mod tests {
     #[test]
     fn the_two_word_tasks_are_spelt_with_a_dash() {
         assert!(matches!(parse("xtask build-ebpf"), Ok(Task::BuildEbpf)));
+        assert!(matches!(
+            parse("xtask kernel-matrix --json"),
+            Ok(Task::KernelMatrix(KernelMatrix { json: true }))
+        ));
         assert!(matches!(parse("xtask verify"), Ok(Task::Verify)));
         assert!(matches!(parse("xtask fix"), Ok(Task::Fix)));
     }

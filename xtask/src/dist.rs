@@ -13,8 +13,6 @@ use std::{
 
 /// Of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Static: it runs in an image from scratch, and on every distribution.
-const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// Where things go.
 struct Dist<'a> {
@@ -35,7 +33,10 @@ pub(crate) fn run(root: &Path, progress: &Progress) -> anyhow::Result<ExitCode> 
         root,
         out: root.join("target/shipped"),
         tree: root.join("target/shipped-tree"),
-        binary: root.join("target").join(TARGET).join("dist/voice-agent"),
+        binary: root
+            .join("target")
+            .join(setup::STATIC_TARGET)
+            .join("dist/voice-agent"),
     };
     progress.section("static binary", || dist.build())?;
     dist.clear()?;
@@ -52,10 +53,15 @@ pub(crate) fn run(root: &Path, progress: &Progress) -> anyhow::Result<ExitCode> 
 
 impl Dist<'_> {
     fn build(&self) -> anyhow::Result<()> {
-        let mut rustup = Command::new("rustup");
-        rustup.current_dir(self.root).args(["target", "add", TARGET]);
-        command::quiet(&mut rustup)?;
-        let build = ["build", "--locked", "--profile", "dist", "--target", TARGET];
+        setup::static_target(self.root)?;
+        let build = [
+            "build",
+            "--locked",
+            "--profile",
+            "dist",
+            "--target",
+            setup::STATIC_TARGET,
+        ];
         let what = ["--package", "voice-agent", "--bin", "voice-agent"];
         command::loud(&mut command::cargo(self.root, build.into_iter().chain(what)))
     }

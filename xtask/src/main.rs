@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod ebpf;
 mod fix;
+mod kernel_matrix;
 mod progress;
 mod setup;
 mod simulate;
@@ -45,6 +46,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Simulate(options) => simulate::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &progress, options),
         Task::Dist => dist::run(&root, &progress),
+        Task::KernelMatrix(options) => kernel_matrix::run(&root, &progress, options),
         Task::BuildEbpf => {
             let object = build_ebpf(&root, &progress)?;
             println!("{}", object.display());

@@ -1,12 +1,13 @@
 //! What a fresh machine lacks, and how it gets there: Rust's own sources, tools in target/tools, Debian packages.
 
+pub(crate) mod apt;
 mod packages;
 pub(crate) mod python;
 pub(crate) mod rotel;
 mod rust_src;
 mod tools;
 
-pub(crate) use packages::{BENCH, DEMO, DIST, ETCD, FULL, JANUS, REDIS, TEST, packages};
+pub(crate) use packages::{BENCH, DEMO, DIST, ETCD, FULL, JANUS, KERNELS, REDIS, TEST, packages};
 pub(crate) use tools::{CARGO_DENY, CARGO_MACHETE};
 
 use crate::{Missing, command, progress::Progress};
@@ -17,6 +18,16 @@ pub(crate) fn build_tools(root: &Path, progress: &Progress) -> anyhow::Result<()
     rust_src::ensure(root, progress)?;
     tools::BPF_LINKER.ensure(root, progress)?;
     Ok(())
+}
+
+/// What static programs are built for: they run in an image from scratch, and on every distribution.
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Makes sure that the compiler can build for [`STATIC_TARGET`].
+pub(crate) fn static_target(root: &Path) -> anyhow::Result<()> {
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(root).args(["target", "add", STATIC_TARGET]);
+    command::quiet(&mut rustup).map(drop)
 }
 
 /// Whether we are root.

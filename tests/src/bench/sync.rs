@@ -19,7 +19,10 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use peers::{Asker, Done, Participant};
-use std::{collections::{BTreeMap, HashMap}, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -137,7 +140,10 @@ fn tell_slow(took: &[f64]) {
         .iter()
         .map(|(second, (count, most))| format!("{second} s: {count} up to {most:.0} ms"));
     let list = list.collect::<Vec<_>>().join(", ");
-    eprintln!("     above {P99_MS} ms: {}", if list.is_empty() { "none" } else { &list });
+    eprintln!(
+        "     above {P99_MS} ms: {}",
+        if list.is_empty() { "none" } else { &list }
+    );
 }
 
 fn mean(values: &[f64]) -> f64 {

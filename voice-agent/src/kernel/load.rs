@@ -143,7 +143,8 @@ fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], sl
     loader
         .override_global("RANGE", leak([first, last.saturating_sub(first)]), true)
         .override_global("AYA_LOG_LEVEL", level, true)
-        .verifier_log_level(VerifierLogLevel::DISABLE);
+        // Asked for only when a load has failed: its reason in a line or two. Without any, aya would hide even the error's number.
+        .verifier_log_level(VerifierLogLevel::STATS);
     loader
 }
 

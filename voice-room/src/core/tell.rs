@@ -59,7 +59,9 @@ impl Core {
     fn waiting_for_stored(&mut self, id: &RoomId) -> Option<&mut Waiting> {
         if !self.asked.contains_key(id) {
             if self.asked.len() >= MAX_ASKED {
-                let many = format!("{MAX_ASKED} rooms are asked about, the most: of this one peers are not told now");
+                let many = format!(
+                    "{MAX_ASKED} rooms are asked about, the most: of this one peers are not told now"
+                );
                 self.note("known_left_out", id, many);
                 return None;
             }
@@ -96,7 +98,10 @@ impl Core {
 
     pub(super) fn ask_the_store_again(&mut self, now: Now) {
         let due = |waiting: &mut Waiting| waiting.again.take_if(|at| *at <= now.mono).is_some();
-        let due = self.asked.iter_mut().filter_map(|(id, w)| due(w).then(|| id.clone()));
+        let due = self
+            .asked
+            .iter_mut()
+            .filter_map(|(id, w)| due(w).then(|| id.clone()));
         let due: Vec<RoomId> = due.collect();
         for room in due {
             self.out(Command::Look { room });

@@ -33,6 +33,18 @@ pub(crate) const FULL: &[Need] = &[
     ("busybox", "busybox-static"),
 ];
 
+/// For other kernels in virtual machines.
+pub(crate) const KERNELS: &[Need] = &[
+    ("make", "make"),
+    ("musl-gcc", "musl-tools"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
+    ("dpkg-deb", "dpkg"),
+    ("xz", "xz-utils"),
+];
+
 /// For the bench of the registry.
 pub(crate) const ETCD: &[Need] = &[("etcd", "etcd-server")];
 

@@ -1,12 +1,9 @@
 //! Rust's own sources, from which `core` is built for the eBPF target.
 
+use super::apt::{DEBIAN, PrivateApt};
 use crate::{Missing, command, progress::Progress};
 use anyhow::Context;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 /// Makes sure that they are there: from rustup, or where it cannot fetch, from Debian's package of the same version.
 /// (rustup does not fetch what `rust-toolchain.toml` lists when the toolchain is there and RUSTUP_AUTO_INSTALL=0.)
@@ -51,13 +48,8 @@ fn from_debian(root: &Path, library: &Path) -> anyhow::Result<()> {
         .nth(1)
         .context("rustc does not tell its version")?;
     let work = root.join("target/tools/rust-src");
-    let apt = PrivateApt::new(&work)?;
-    command::quiet(&mut apt.get(&["update", "--quiet"]))?;
-    command::quiet(&mut apt.get(&["download", &format!("rust-src={version}*")]))?;
-    let package = fs::read_dir(&work)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .context("apt-get downloaded no package")?;
+    let apt = PrivateApt::new(&work, DEBIAN, "trixie-backports")?;
+    let package = apt.download(&format!("rust-src={version}*"))?;
     command::quiet(
         Command::new("dpkg-deb")
             .arg("-x")
@@ -74,45 +66,4 @@ fn from_debian(root: &Path, library: &Path) -> anyhow::Result<()> {
         library.display()
     );
     Ok(())
-}
-
-struct PrivateApt {
-    work: PathBuf,
-}
-
-impl PrivateApt {
-    fn new(work: &Path) -> anyhow::Result<PrivateApt> {
-        if work.exists() {
-            fs::remove_dir_all(work)?;
-        }
-        fs::create_dir_all(work.join("lists/partial"))?;
-        fs::create_dir_all(work.join("cache/archives/partial"))?;
-        fs::write(
-            work.join("sources.list"),
-            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-             http://deb.debian.org/debian trixie-backports main\n",
-        )?;
-        Ok(PrivateApt {
-            work: work.to_path_buf(),
-        })
-    }
-
-    fn get(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("apt-get");
-        command.current_dir(&self.work);
-        for (key, file) in [
-            ("Dir::State::lists", "lists"),
-            ("Dir::Cache", "cache"),
-            ("Dir::Etc::sourcelist", "sources.list"),
-        ] {
-            command
-                .arg("-o")
-                .arg(format!("{key}={}", self.work.join(file).display()));
-        }
-        // Only that one list; and root's own folders cannot be read by the user that apt would otherwise become.
-        command
-            .args(["-o", "Dir::Etc::sourceparts=-", "-o", "APT::Sandbox::User=root"])
-            .args(args);
-        command
-    }
 }

@@ -221,7 +221,9 @@ async fn gateway(url: String, n: usize, shared: Arc<Shared>) -> anyhow::Result<(
     .await?;
     let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
     request.metadata_mut().insert("peer-role", "gateway".parse()?);
-    request.metadata_mut().insert("peer-id", format!("gateway-{n}").parse()?);
+    request
+        .metadata_mut()
+        .insert("peer-id", format!("gateway-{n}").parse()?);
     let mut answers = client.stream(request).await?.into_inner();
     while let Some(answer) = answers.next().await {
         match answer?.message {

@@ -17,10 +17,7 @@ fn theirs(agent: &Agent) -> RoomRecord {
 }
 
 fn looked(agent: &mut Agent, result: Result<RoomRecord, String>) -> Vec<Command> {
-    let seen = |record| Seen {
-        record,
-        age: secs(1),
-    };
+    let seen = |record| Seen { record, age: secs(1) };
     let result = result.map(|record| Looked {
         stored: Some(seen(record)),
         served: None,
