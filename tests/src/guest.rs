@@ -99,10 +99,10 @@ const VERDICTS: &[Named] = &[
         cases::kill_switch(Features::detect());
     }),
     ("the peer's port never decides", || {
-        cases::peers_port(Features::detect())
+        cases::peers_port(Features::detect());
     }),
     ("a verdict ends by itself at its deadline", || {
-        cases::deadline(Features::detect())
+        cases::deadline(Features::detect());
     }),
 ];
 
