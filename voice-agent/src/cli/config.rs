@@ -84,6 +84,7 @@ fn shown(c: &Config) -> Value {
         "history": history(&c.history),
         "patrol": { "every": format_duration(c.patrol.every).to_string() },
         "janus": janus(c),
+        "livekit": livekit(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
             "insecure": c.metrics.insecure,
@@ -252,6 +253,18 @@ fn redis(r: &RedisConfig) -> Value {
         "record_ttl": format_duration(r.record_ttl).to_string(),
         "events_kept": format_duration(r.events_kept).to_string(),
     })
+}
+
+fn livekit(c: &Config) -> Value {
+    match &c.livekit {
+        None => json!({ "api": "", "api_key": "", "api_secret_file": "", "webhook_listen": "" }),
+        Some(l) => json!({
+            "api": l.api,
+            "api_key": l.api_key,
+            "api_secret_file": l.api_secret_file,
+            "webhook_listen": l.webhook_listen,
+        }),
+    }
 }
 
 fn janus(c: &Config) -> Value {
