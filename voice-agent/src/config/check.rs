@@ -186,7 +186,11 @@ fn livekit_is_whole(draft: &Draft) -> Broken {
         }
         (None, true, Some(file)) => {
             let problem = "is set although livekit.api is not: set the address too, or neither";
-            Some(("livekit.api_secret_file", file.display().to_string(), problem.into()))
+            Some((
+                "livekit.api_secret_file",
+                file.display().to_string(),
+                problem.into(),
+            ))
         }
         _ => None,
     }

@@ -754,10 +754,13 @@ pub(super) static KEYS: &[Key] = &[
         "livekit.api",
         "\"\"",
         "LiveKit's server API, such as \"127.0.0.1:7880\". Empty: no LiveKit adapter.",
-        text("empty, or a loopback address and port, such as \"127.0.0.1:7880\"", |d, t| {
-            d.livekit.api = t.parse().ok();
-            t.is_empty() || d.livekit.api.is_some()
-        }),
+        text(
+            "empty, or a loopback address and port, such as \"127.0.0.1:7880\"",
+            |d, t| {
+                d.livekit.api = t.parse().ok();
+                t.is_empty() || d.livekit.api.is_some()
+            },
+        ),
     ),
     key(
         "livekit.api_key",

@@ -138,7 +138,10 @@ async fn read(body: Incoming) -> Result<Vec<u8>, NotTaken> {
             format!("at most {BODY_BOUND} bytes are taken\n"),
         )),
         Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("reading the body: {error}\n"))),
-        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n".into())),
+        Err(_) => Err((
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come in time\n".into(),
+        )),
     }
 }
 
@@ -152,7 +155,9 @@ fn answer(status: StatusCode, why: String) -> Response<String> {
         _ => None,
     };
     if let Some((name, value)) = header {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

@@ -35,7 +35,9 @@ const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_s
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// No connection.
-    #[error("connecting to LiveKit's server API at {address}: {problem}; does LiveKit run, and is livekit.api its `port`?")]
+    #[error(
+        "connecting to LiveKit's server API at {address}: {problem}; does LiveKit run, and is livekit.api its `port`?"
+    )]
     Connect {
         /// Where.
         address: SocketAddr,

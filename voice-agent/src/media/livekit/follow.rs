@@ -175,7 +175,9 @@ impl Follower {
     /// The host that the core has on record of the room's present life.
     async fn host(&self, room: &RoomId) -> Result<Option<ClientId>, Stopped> {
         let view = self.handle.room(room.clone()).await?;
-        Ok(view.filter(|view| view.state.is_live()).and_then(|view| view.host))
+        Ok(view
+            .filter(|view| view.state.is_live())
+            .and_then(|view| view.host))
     }
 
     /// When no listing was answered for 2.5 heartbeats.
@@ -195,7 +197,10 @@ impl Follower {
             return Ok(());
         }
         self.lost = true;
-        tracing::warn!(silent_ms = self.listed_at.elapsed().as_millis(), "{SOURCE}: source lost");
+        tracing::warn!(
+            silent_ms = self.listed_at.elapsed().as_millis(),
+            "{SOURCE}: source lost"
+        );
         self.tell(vec![Input::SourceLost(source())]).await
     }
 
@@ -213,7 +218,12 @@ impl Follower {
             let now = counter.value();
             if now > *before {
                 let since_last = now - *before;
-                tracing::warn!(counter = counter.name(), since_last, total = now, "{SOURCE}: trouble counted");
+                tracing::warn!(
+                    counter = counter.name(),
+                    since_last,
+                    total = now,
+                    "{SOURCE}: trouble counted"
+                );
                 *before = now;
             }
         }

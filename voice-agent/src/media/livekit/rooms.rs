@@ -72,7 +72,9 @@ impl Rooms {
 
     /// Whether somebody is known to be in the room. If not, the core is asked for its host before it is looked at.
     pub(super) fn knows(&self, room: &RoomId) -> bool {
-        self.rooms.get(room).is_some_and(|known| !known.members.is_empty())
+        self.rooms
+            .get(room)
+            .is_some_and(|known| !known.members.is_empty())
     }
 
     /// All rooms were listed: the heartbeat of every one, then the ends of those that are gone.
@@ -91,7 +93,12 @@ impl Rooms {
             let newer = known.since >= latest || known.looked.is_some_and(|looked| looked >= latest);
             !newer && !there.contains(*room)
         };
-        let gone: Vec<RoomId> = self.rooms.iter().filter(is_gone).map(|(room, _)| room.clone()).collect();
+        let gone: Vec<RoomId> = self
+            .rooms
+            .iter()
+            .filter(is_gone)
+            .map(|(room, _)| room.clone())
+            .collect();
         let mut told = Vec::new();
         for room in &gone {
             told.extend(self.leave_missing(room, &[], None));
@@ -106,7 +113,10 @@ impl Rooms {
         let somebody = |(_, known): &(&RoomId, &Room)| known.participants > 0 || !known.members.is_empty();
         let mut due: Vec<_> = self.rooms.iter().filter(somebody).collect();
         due.sort_by_key(|(_, known)| (!known.differs(), known.looked));
-        due.into_iter().take(LOOKS).map(|(room, _)| room.clone()).collect()
+        due.into_iter()
+            .take(LOOKS)
+            .map(|(room, _)| room.clone())
+            .collect()
     }
 
     /// After the first listing: rooms of this LiveKit that were live on record, and that it shows nobody in. They ended while
@@ -172,7 +182,12 @@ impl Rooms {
             return Vec::new();
         };
         let is_present = |id: &ClientId| present.iter().any(|participant| participant.id == *id);
-        let gone: Vec<ClientId> = known.members.iter().filter(|id| !is_present(id)).cloned().collect();
+        let gone: Vec<ClientId> = known
+            .members
+            .iter()
+            .filter(|id| !is_present(id))
+            .cloned()
+            .collect();
         let mut told = Vec::new();
         for id in &gone {
             known.members.remove(id);

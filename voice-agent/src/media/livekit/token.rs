@@ -102,7 +102,8 @@ impl Credentials {
     /// A token that allows what `video` grants.
     pub fn grant(&self, video: &Value, now: Wall) -> String {
         let now = now.0 / 1000;
-        let claims = json!({ "iss": self.key, "nbf": now.saturating_sub(LEEWAY), "exp": now + LASTS, "video": video });
+        let claims =
+            json!({ "iss": self.key, "nbf": now.saturating_sub(LEEWAY), "exp": now + LASTS, "video": video });
         let header = json!({ "alg": "HS256", "typ": "JWT" });
         let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let signed = format!("{header}.{claims}");
@@ -118,7 +119,9 @@ impl Credentials {
         if token.len() > MAX_TOKEN {
             return Err(Refused::Malformed("it is longer"));
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refused::Malformed("it has no parts"))?;
+        let (signed, signature) = token
+            .rsplit_once('.')
+            .ok_or(Refused::Malformed("it has no parts"))?;
         let (header, claims) = signed
             .split_once('.')
             .ok_or(Refused::Malformed("it has two parts"))?;
@@ -126,7 +129,9 @@ impl Credentials {
         if header.alg != "HS256" {
             return Err(Refused::Algorithm);
         }
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Refused::Signature)?;
+        let signature = URL_SAFE_NO_PAD
+            .decode(signature)
+            .map_err(|_| Refused::Signature)?;
         // In constant time.
         hmac::verify(&self.secret, signed.as_bytes(), &signature).map_err(|_| Refused::Signature)?;
         self.holds(&part(claims)?, body, now.0 / 1000)

@@ -121,12 +121,18 @@ fn a_secret_is_read_from_a_file_that_others_cannot_read() {
     fs::write(file.path(), [SECRET, b"\n"].concat()).unwrap();
     mode(0o640);
     let read = Credentials::read("APIkey", file.path()).unwrap();
-    assert_eq!(read.verify(&token(&ours(), &hs256(), &claims()), BODY, NOW), Ok(()));
+    assert_eq!(
+        read.verify(&token(&ours(), &hs256(), &claims()), BODY, NOW),
+        Ok(())
+    );
     mode(0o644);
     let open = Credentials::read("APIkey", file.path()).unwrap_err();
     assert!(open.contains("chmod o="), "{open}");
     mode(0o600);
     fs::write(file.path(), "short\n").unwrap();
     let short = Credentials::read("APIkey", file.path()).unwrap_err();
-    assert!(short.contains("at least 32") && !short.contains("short"), "{short}");
+    assert!(
+        short.contains("at least 32") && !short.contains("short"),
+        "{short}"
+    );
 }

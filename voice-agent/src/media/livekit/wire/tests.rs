@@ -33,7 +33,10 @@ fn the_events_of_rooms_and_participants_name_their_room_and_who_left_and_why() {
 
 #[test]
 fn events_of_no_concern_are_left_out_and_those_that_lack_what_they_must_say_are_errors() {
-    assert_eq!(event(br#"{"event":"track_published","room":{"name":"alpha"}}"#).unwrap(), None);
+    assert_eq!(
+        event(br#"{"event":"track_published","room":{"name":"alpha"}}"#).unwrap(),
+        None
+    );
     assert_eq!(event(br#"{"event":"egress_started"}"#).unwrap(), None);
     for bad in [
         &b"not json"[..],
@@ -52,8 +55,10 @@ fn a_room_whose_name_is_no_room_id_here_is_left_out_and_counted() {
     let before = Counter::LivekitInvalidIds.value();
     let odd = br#"{"event":"room_started","room":{"name":"a room with spaces"}}"#;
     assert_eq!(event(odd).unwrap(), None);
-    let listed: Rooms =
-        serde_json::from_str(r#"{"rooms":[{"name":"a b","num_participants":1},{"name":"alpha","numParticipants":2}]}"#).unwrap();
+    let listed: Rooms = serde_json::from_str(
+        r#"{"rooms":[{"name":"a b","num_participants":1},{"name":"alpha","numParticipants":2}]}"#,
+    )
+    .unwrap();
     let alpha = Listed {
         room: room("alpha"),
         participants: 2,
@@ -66,7 +71,12 @@ fn a_room_whose_name_is_no_room_id_here_is_left_out_and_counted() {
 fn a_listing_without_its_list_is_no_listing() {
     assert!(serde_json::from_str::<Rooms>("{}").is_err());
     assert!(serde_json::from_str::<Participants>("{}").is_err());
-    assert!(serde_json::from_str::<Rooms>(r#"{"rooms":[]}"#).unwrap().listed().is_empty());
+    assert!(
+        serde_json::from_str::<Rooms>(r#"{"rooms":[]}"#)
+            .unwrap()
+            .listed()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -79,5 +89,8 @@ fn participants_are_those_that_are_not_disconnected_in_either_spelling() {
         {"identity":"gus"}]}"#;
     let present = serde_json::from_str::<Participants>(answer).unwrap().present();
     let found: Vec<_> = present.iter().map(|p| (p.id.as_str(), p.joined_at)).collect();
-    assert_eq!(found, [("ann", 1_700_000_001), ("ben", 1_700_000_002), ("gus", 0)]);
+    assert_eq!(
+        found,
+        [("ann", 1_700_000_001), ("ben", 1_700_000_002), ("gus", 0)]
+    );
 }
