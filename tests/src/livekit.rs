@@ -119,14 +119,22 @@ fn answer(path: &str, token: &str, body: &Value, rooms: &Rooms) -> (&'static str
     match path {
         "/twirp/livekit.RoomService/ListRooms" if grant["roomList"] == true => {
             let one = |(name, who): (&String, &Vec<String>)| json!({ "sid": "RM_1", "name": name, "num_participants": who.len() });
-            ("200 OK", json!({ "rooms": rooms.iter().map(one).collect::<Vec<_>>() }))
+            (
+                "200 OK",
+                json!({ "rooms": rooms.iter().map(one).collect::<Vec<_>>() }),
+            )
         }
-        "/twirp/livekit.RoomService/ListParticipants" if grant["roomAdmin"] == true && grant["room"] == body["room"] => {
+        "/twirp/livekit.RoomService/ListParticipants"
+            if grant["roomAdmin"] == true && grant["room"] == body["room"] =>
+        {
             let Some(who) = rooms.get(body["room"].as_str().unwrap_or_default()) else {
                 return ("404 Not Found", unknown);
             };
             let one = |(id, at): (&String, usize)| json!({ "identity": id, "state": "ACTIVE", "joined_at": at.to_string() });
-            ("200 OK", json!({ "participants": who.iter().zip(0..).map(one).collect::<Vec<_>>() }))
+            (
+                "200 OK",
+                json!({ "participants": who.iter().zip(0..).map(one).collect::<Vec<_>>() }),
+            )
         }
         _ => ("401 Unauthorized", refused),
     }
@@ -137,7 +145,8 @@ fn granted(token: &str) -> Option<Value> {
     let (signed, signature) = token.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
     hmac::verify(&key(SECRET), signed.as_bytes(), &signature).ok()?;
-    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
+    let claims: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?).ok()?;
     let lasts = claims["iss"] == KEY && claims["exp"].as_u64()? > now();
     lasts.then(|| claims["video"].clone())
 }
@@ -185,7 +194,10 @@ impl Webhook {
     pub fn post(&self, ns: &Netns) -> anyhow::Result<u16> {
         let head = "POST / HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Type: application/webhook+json\r\n";
         let length = self.body.len();
-        let head = format!("{head}Authorization: {}\r\nContent-Length: {length}\r\n\r\n", self.token());
+        let head = format!(
+            "{head}Authorization: {}\r\nContent-Length: {length}\r\n\r\n",
+            self.token()
+        );
         let exchange = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(WEBHOOKS)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -47,7 +47,10 @@ impl Scene {
         let settings = Settings::new(Times::TEST)
             .set("livekit.api", &format!("\"{}\"", livekit::API))
             .set("livekit.api_key", &format!("\"{}\"", livekit::KEY))
-            .set("livekit.api_secret_file", &format!("\"{}\"", secret.path().display()))
+            .set(
+                "livekit.api_secret_file",
+                &format!("\"{}\"", secret.path().display()),
+            )
             .set("livekit.webhook_listen", &format!("\"{}\"", livekit::WEBHOOKS));
         let livekit = LiveKit::start(&pair.node).unwrap();
         let agent = Agent::start(&pair.node, &settings).unwrap();
@@ -73,7 +76,11 @@ impl Scene {
         for (room, who, port) in USERS {
             let user = Endpoint::bind(&scene.pair.users, addr(USER_IP, port)).unwrap();
             scene.senders.push(user.sender(muxed, port.into(), 50));
-            scene.back.push(Some(scene.server.sender(addr(USER_IP, port), u32::from(port) + 1, 50)));
+            scene.back.push(Some(scene.server.sender(
+                addr(USER_IP, port),
+                u32::from(port) + 1,
+                50,
+            )));
             scene.users.push(user);
             scene.livekit.join(room, who);
             assert_eq!(scene.post(&Webhook::of("participant_joined", room, who)), 200);
@@ -140,7 +147,10 @@ fn addr(ip: &str, port: u16) -> SocketAddr {
 fn a_room_that_livekit_forgot_while_its_user_sends_on_is_cut_and_its_neighbour_on_the_port_is_not() {
     let mut scene = Scene::new();
     let view = scene.agent.room("alpha").unwrap();
-    assert_eq!((view["source"].as_str(), view["host"].as_str()), (Some("livekit"), Some("ann")));
+    assert_eq!(
+        (view["source"].as_str(), view["host"].as_str()),
+        (Some("livekit"), Some("ann"))
+    );
     scene.livekit.forget("alpha");
     scene.back[0] = None;
     clock::wait_for("the cut", Times::TEST.stuck_after + SOON * 4, || {
@@ -191,17 +201,31 @@ fn webhooks_that_livekit_did_not_sign_are_answered_401_counted_and_end_no_room()
 #[test]
 fn webhooks_that_are_late_double_or_in_another_order_change_nothing_that_livekit_does_not_confirm() {
     let scene = Scene::new();
-    for event in ["participant_left", "room_finished", "participant_joined", "participant_joined", "room_started"] {
+    for event in [
+        "participant_left",
+        "room_finished",
+        "participant_joined",
+        "participant_joined",
+        "room_started",
+    ] {
         for (room, who, _) in USERS {
             assert_eq!(scene.post(&Webhook::of(event, room, who)), 200);
         }
     }
-    assert_eq!(scene.post(&Webhook::of("participant_left", "nowhere", "nobody")), 200);
+    assert_eq!(
+        scene.post(&Webhook::of("participant_left", "nowhere", "nobody")),
+        200
+    );
     scene.assert_live_throughout(&["alpha", "beta"]);
     for (room, who, _) in USERS {
         assert_eq!(scene.agent.room(room).unwrap()["host"], who);
         let changes = evidence::entries(&scene.agent, room, "transition");
-        assert!(changes.iter().all(|change| change["new_state"] != "GRACE_CLOSING"), "{changes:?}");
+        assert!(
+            changes
+                .iter()
+                .all(|change| change["new_state"] != "GRACE_CLOSING"),
+            "{changes:?}"
+        );
     }
     assert_eq!(scene.agent.state("nowhere"), "");
 }

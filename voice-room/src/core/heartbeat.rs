@@ -34,6 +34,10 @@ impl Core {
         let id = served.room.clone();
         if let Some(room) = self.rooms.get(&id).filter(|r| r.state().is_some()) {
             if let Err(rejected) = self.own_room(now.mono, room, &actor) {
+                // Who serves it does not say what its packets are, and this one does not say that it lives.
+                if served.participants == 0 && served.names_marks() && !room.marks_named {
+                    return self.listed(now, &id, served);
+                }
                 self.note(
                     rejected.code(),
                     &id,
@@ -46,6 +50,9 @@ impl Core {
         }
         self.listed(now, &id, served);
         if served.participants > 0 {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.marks_named = served.names_marks();
+            }
             self.beat(now, &id, source, served);
             self.ask_again(now, &id);
         }

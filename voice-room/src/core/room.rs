@@ -39,6 +39,8 @@ pub(crate) struct Room {
     pub(crate) bound: bool,
     /// What its source listed last. `record.ports` also holds ports it once had and nobody took since.
     pub(crate) listed: Few<Mark>,
+    /// Whether who serves it said what its packets are when it said last that it serves it.
+    pub(crate) marks_named: bool,
     pub(crate) clients: BTreeMap<ClientId, Mono>,
     /// Nearly always none, and a node has many rooms.
     pub(crate) degraded: Option<Box<Degraded>>,
@@ -141,6 +143,7 @@ impl Room {
             heartbeat: None,
             bound: false,
             listed: Few::default(),
+            marks_named: false,
             clients: BTreeMap::new(),
             degraded: None,
             host_seen: None,
