@@ -2,6 +2,7 @@
 //! `XTASK_VOICE_AGENT`, else built by cargo.
 
 pub mod binary;
+pub mod next;
 pub mod settings;
 
 use crate::{
@@ -63,6 +64,11 @@ impl Agent {
         };
         agent.configure(settings)?;
         Ok(agent)
+    }
+
+    /// From the next start on, and for every command, another program: an upgrade, or a way back.
+    pub fn replace(&mut self, binary: PathBuf) {
+        self.binary = binary;
     }
 
     /// Writes the configuration; a running agent takes it at its next start.
@@ -220,8 +226,17 @@ impl Agent {
 
     /// Where its pins lie.
     pub fn pin_dir(&self) -> PathBuf {
-        let version = format!("v{}", voice_common::ABI_VERSION);
-        self.dir.path().join("bpffs/voice-agent").join(version)
+        self.pins_of(voice_common::ABI_VERSION)
+    }
+
+    /// Where the pins of a build with this ABI version lie.
+    pub fn pins_of(&self, abi_version: u32) -> PathBuf {
+        self.pin_root().join(format!("v{abi_version}"))
+    }
+
+    /// Where the pins of every ABI version lie.
+    pub fn pin_root(&self) -> PathBuf {
+        self.dir.path().join("bpffs/voice-agent")
     }
 
     /// Its state directory.

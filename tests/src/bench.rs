@@ -25,6 +25,8 @@ use crate::interrupt;
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     interrupt::watch_for()?;
     let machine = Machine::here()?;
+    // What others wrote before, a build above all, goes to the disk now: it is not what is measured.
+    nix::unistd::sync();
     let figures = match args.name {
         Name::Kernel => kernel::run()?,
         Name::Node => node::run()?,

@@ -1,5 +1,7 @@
 //! A real influxd in a namespace, on ports and a directory of its own; killed on drop, goes away and comes back when told to.
 
+pub mod front;
+
 use crate::{bpffs::Scratch, clock, netns::Netns, redis::free_port};
 use anyhow::Context;
 use std::{
@@ -45,6 +47,11 @@ impl Influxd {
     /// As `history.influx.address` has it.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts it (again).

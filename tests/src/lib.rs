@@ -41,4 +41,5 @@ pub mod store_cases;
 pub mod sweep;
 pub mod tap;
 pub mod terminal;
+pub mod tls_front;
 pub mod verdicts;

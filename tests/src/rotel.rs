@@ -56,6 +56,11 @@ impl Rotel {
         Ok(Rotel { child, port, dir })
     }
 
+    /// Its port on 127.0.0.1, without TLS: it has none for what it takes.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

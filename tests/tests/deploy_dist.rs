@@ -25,7 +25,7 @@ fn target() -> PathBuf {
 
 /// A file that was made.
 fn made(name: &str) -> PathBuf {
-    let file = target().join("dist").join(name);
+    let file = target().join("shipped").join(name);
     assert!(
         file.exists(),
         "{} is not there: cargo xtask dist makes it",
@@ -67,7 +67,7 @@ fn each_file_has_its_checksum_and_the_binary_needs_no_library() {
     assert_eq!(sums.lines().count(), 3, "{sums}");
     let check = Command::new("sha256sum")
         .args(["--check", "SHA256SUMS"])
-        .current_dir(target().join("dist"))
+        .current_dir(target().join("shipped"))
         .output();
     assert!(check.unwrap().status.success());
     let binary = binary();
@@ -171,6 +171,99 @@ fn the_image_with_exactly_three_capabilities_loads_its_programs_and_cuts_a_room_
     stage.assert_alpha_lifts(&cut);
     stage.assert_beta_lost_nothing();
     stage.agent.terminate().unwrap();
+}
+
+/// What a container of the image runs and with what; and the folders and programs in it.
+fn contents(image: &str) -> (String, String) {
+    let podman = podman();
+    let ask = |args: &[&str]| {
+        let all: Vec<&str> = podman[1..]
+            .iter()
+            .map(String::as_str)
+            .chain(args.iter().copied())
+            .collect();
+        said("podman", &all)
+    };
+    let runs = "{{.Config.Entrypoint}} {{.Config.Cmd}} {{.Config.Env}} {{.Config.User}}";
+    let runs = ask(&["image", "inspect", "--format", runs, image]);
+    let container = ask(&["create", image]);
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("tree.tar");
+    ask(&["export", "--output", archive.to_str().unwrap(), container.trim()]);
+    ask(&["rm", container.trim()]);
+    let list = said("tar", &["--list", "--file", archive.to_str().unwrap()]);
+    let ours = |name: &&str| {
+        let made = [
+            "etc/voice-agent",
+            "usr/bin/",
+            "var/lib/",
+            "run/voice-agent",
+            "sys/fs/",
+        ];
+        made.iter().any(|part| name.starts_with(part)) || *name == "tmp/"
+    };
+    let mut names: Vec<&str> = list
+        .lines()
+        .map(|name| name.trim_start_matches("./"))
+        .filter(ours)
+        .collect();
+    names.sort_unstable();
+    (runs, names.join("\n"))
+}
+
+/// There is no registry here, so a stand-in for Rust's image takes the place of the base: a shell, and programs that take the
+/// Dockerfile's own arguments and no others. They leave the static binary where the real ones would.
+#[test]
+#[ignore = "needs cargo xtask dist"]
+fn the_dockerfile_makes_the_same_image_on_a_base_image_that_stands_in_for_rusts() {
+    let dir = tempfile::tempdir().unwrap();
+    container(dir.path());
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    fs::copy("/usr/bin/busybox", at("busybox")).unwrap();
+    fs::copy(binary(), at("voice-agent")).unwrap();
+    fs::write(at("tool"), include_str!("../image/tool.sh")).unwrap();
+    fs::write(at("Dockerfile"), include_str!("../image/Dockerfile")).unwrap();
+    let dockerfile = fs::read_to_string(target().join("../deploy/Dockerfile")).unwrap();
+    let base = dockerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("FROM ")?.strip_suffix(" AS build"));
+    let base = base.unwrap();
+    let toolchain = fs::read_to_string(target().join("../rust-toolchain.toml")).unwrap();
+    let version = base
+        .strip_prefix("rust:")
+        .and_then(|tag| tag.strip_suffix("-bookworm"));
+    assert!(
+        toolchain.contains(&format!("channel = \"{}.", version.unwrap())),
+        "{base}"
+    );
+    let podman = podman();
+    let build = |args: &[&str]| {
+        let isolated = ["build", "--isolation", "chroot", "--pull-never", "--quiet"];
+        let all: Vec<&str> = podman[1..]
+            .iter()
+            .map(String::as_str)
+            .chain(isolated)
+            .chain(args.iter().copied())
+            .collect();
+        said("podman", &all)
+    };
+    let root = target().join("..").canonicalize().unwrap();
+    build(&[
+        "--tag",
+        &format!("docker.io/library/{base}"),
+        dir.path().to_str().unwrap(),
+    ]);
+    let file = root.join("deploy/Dockerfile");
+    build(&[
+        "--tag",
+        "localhost/by-dockerfile",
+        "--file",
+        file.to_str().unwrap(),
+        root.to_str().unwrap(),
+    ]);
+    let ours = contents(&format!("localhost/voice-agent:{VERSION}"));
+    assert!(ours.1.contains("usr/bin/voice-agent"), "{ours:?}");
+    assert_eq!(contents("localhost/by-dockerfile"), ours);
 }
 
 /// A Debian tree with systemd, made once.

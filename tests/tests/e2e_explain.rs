@@ -69,3 +69,25 @@ fn the_whole_story_of_a_cut_is_told_after_the_room_was_destroyed_and_the_agent_w
     }
     assert!(Duration::from_micros(cut.first_drop_us) < SOON);
 }
+
+#[test]
+fn an_operators_block_is_told_with_what_was_known_of_the_room_then() {
+    let stage = Stage::new(Settings::new(Times::TEST));
+    stage.block(ALPHA, 60);
+    let trip = &evidence::entries(&stage.agent, ALPHA, "trip")[0];
+    assert_eq!(trip["rule"], "operator");
+    let known = &trip["evidence"];
+    assert!(known["misses"].as_u64() < Some(5), "{trip}");
+    for moved in ["rtp_in_packets", "rtp_out_packets"] {
+        assert!(known["witness"][moved].as_u64() > Some(0), "{moved}: {trip}");
+    }
+    let told = stage.agent.text(&["explain", ALPHA]).unwrap();
+    for words in [
+        "TRIPPED: an operator said so.",
+        "What was known then",
+        "The kernel counted",
+        "Media server peer/media-1 last answered",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}

@@ -9,11 +9,13 @@ use voice_agent::proto::v1::{
 };
 use voice_tests::{
     agent::{Agent, Settings, settings::Times},
+    certs::Certs,
     clock, metrics,
     netns::{Netns, Pair},
     peer::{Connection, Identity, Speech},
     rotel::{Rotel, Span},
     stage::{ALPHA, SOON, Stage},
+    tls_front::TlsFront,
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -139,9 +141,31 @@ fn a_peers_trace_goes_through_prepare_store_and_kernel_to_a_real_receiver_with_t
     assert!(agent.log().contains(TRACE), "and in the log");
 }
 
-/// A room is cut as ever, whatever becomes of spans.
-fn cuts_all_the_same(pair: Pair, endpoint: &str) {
-    let stage = Stage::on(pair, settings(endpoint)).unwrap();
+#[test]
+fn spans_go_over_tls_to_a_receiver_whose_certificate_the_configured_authority_signed() {
+    let pair = Pair::new().unwrap();
+    let certs = Certs::new().unwrap();
+    let rotel = Rotel::start(&pair.node).unwrap();
+    let front = TlsFront::before(&pair.node, rotel.port(), &certs.issue("receiver", 2).unwrap()).unwrap();
+    let ca = format!("{:?}", certs.ca());
+    let settings = settings(&front.endpoint()).set("traces.ca_file", &ca);
+    let agent = Agent::start(&pair.node, &settings).unwrap();
+    let sfu = traced(&pair.node);
+    ask(&sfu, 1, EventType::Create);
+    ask(&sfu, 2, EventType::StartLive);
+    clock::wait_for("both requests", ARRIVE, || {
+        let spans = rotel.spans();
+        let of = |name: &str| spans.iter().any(|s| s.name == name && s.trace == TRACE);
+        of("CREATE") && of("START_LIVE")
+    });
+    let page = metrics::page(&pair.node, "/metrics").unwrap();
+    assert_eq!(metrics::value(&page, "voice_agent_spans_dropped_total"), Some(0));
+    assert_eq!(agent.state(ROOM), "LIVEING");
+}
+
+/// A room is cut as ever, whatever becomes of spans. What the agent logged.
+fn cuts_all_the_same(pair: Pair, settings: Settings) -> String {
+    let stage = Stage::on(pair, settings).unwrap();
     let sfu = traced(&stage.pair.node);
     ask(&sfu, 1, EventType::Create);
     ask(&sfu, 2, EventType::StartLive);
@@ -158,11 +182,50 @@ fn cuts_all_the_same(pair: Pair, endpoint: &str) {
         Some(0),
         "and nothing holds its end up"
     );
+    stage.agent.log()
+}
+
+#[test]
+fn a_receiver_that_another_authority_vouches_for_is_sent_nothing_and_changes_nothing_for_rooms() {
+    let pair = Pair::new().unwrap();
+    let (certs, others) = (Certs::new().unwrap(), Certs::new().unwrap());
+    let rotel = Rotel::start(&pair.node).unwrap();
+    let issued = others.issue("receiver", 2).unwrap();
+    let front = TlsFront::before(&pair.node, rotel.port(), &issued).unwrap();
+    let ca = format!("{:?}", certs.ca());
+    let log = cuts_all_the_same(pair, settings(&front.endpoint()).set("traces.ca_file", &ca));
+    assert!(rotel.spans().is_empty(), "{}", rotel.said());
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("spans are not taken"))
+        .collect();
+    // Once, and not with each batch.
+    assert_eq!(told.len(), 1, "{log}");
+    for said in ["invalid peer certificate", "traces.endpoint"] {
+        assert!(told[0].contains(said), "{said}: {told:?}");
+    }
+}
+
+#[test]
+fn a_file_of_authorities_that_is_none_is_refused_at_the_start_with_its_name() {
+    let pair = Pair::new().unwrap();
+    for (file, said) in [
+        ("/nowhere/ca.crt", "traces.ca_file"),
+        ("/proc/version", "traces."),
+    ] {
+        let ca = format!("{file:?}");
+        let settings = settings("https://127.0.0.1:9").set("traces.ca_file", &ca);
+        let problem = Agent::start(&pair.node, &settings).unwrap_err();
+        let problem = format!("{problem:#}");
+        for said in ["traces.ca_file", file, said] {
+            assert!(problem.contains(said), "{said}: {problem}");
+        }
+    }
 }
 
 #[test]
 fn a_receiver_that_is_away_changes_nothing_for_rooms() {
-    cuts_all_the_same(Pair::new().unwrap(), "http://127.0.0.1:9");
+    cuts_all_the_same(Pair::new().unwrap(), settings("http://127.0.0.1:9"));
 }
 
 #[test]
@@ -174,6 +237,6 @@ fn a_receiver_that_hangs_changes_nothing_for_rooms() {
         .unwrap()
         .unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    cuts_all_the_same(pair, &endpoint);
+    cuts_all_the_same(pair, settings(&endpoint));
     drop(silent);
 }

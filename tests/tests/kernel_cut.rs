@@ -384,7 +384,8 @@ fn without_tcx_clsact_cuts_and_is_replaced_at_a_restart_and_removed_by_detach() 
     let filters = |node: &Node, side: &str| {
         let mut tc = node.pair.node.command("tc");
         let shown = voice_tests::netns::run(tc.args(["filter", "show", "dev", NODE_DEV, side])).unwrap();
-        shown.matches("handle 0x7601").count()
+        let handle = format!("handle {:#x} ", 0x7600 | voice_common::ABI_VERSION);
+        shown.matches(&handle).count()
     };
     for _ in 0..2 {
         node.start_with(&config, old).unwrap();

@@ -7,25 +7,26 @@ use voice_common::Hook;
 use voice_tests::{
     frame::RTP,
     programs::Programs,
-    verdicts::{BLOCKED, PORTS, at, cases, programs, wrappings},
+    verdicts::{BLOCKED, EXPIRED, OPEN, PORTS, SHADOW, at, cases, programs, wrappings},
 };
 
 #[test]
 fn every_wrapping_of_a_datagram_is_understood_by_every_program_and_by_the_host() {
-    cases::every_wrapping(Features::detect());
+    cases::every_wrapping(Features::detect(), &PORTS);
 }
 
 #[test]
 fn an_older_kernels_programs_do_the_same() {
-    cases::every_wrapping(Features {
+    let old = Features {
         tcx: false,
         frags: false,
-    });
+    };
+    cases::every_wrapping(old, &[OPEN, BLOCKED, SHADOW, EXPIRED]);
 }
 
 #[test]
 fn a_payload_is_classed_by_its_first_two_bytes() {
-    cases::payload_classes(Features::detect());
+    cases::payload_classes(Features::detect(), &PORTS);
 }
 
 #[test]

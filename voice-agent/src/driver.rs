@@ -132,7 +132,10 @@ impl Driver {
         };
         let mut slices = self.patrol.listen();
         self.audit_start();
+        // What is switched off stays off while cuts are armed again.
+        self.follow_kill_switch();
         self.execute().await;
+        self.let_others_go();
         loop {
             let turn = tokio::select! {
                 biased;

@@ -11,13 +11,18 @@ use crate::{
     store::{StoreError, trial},
     telemetry::Counter,
 };
+use probe::Probe;
 use std::{
     io,
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 use voice_history::{
     Answer, Asker, Embedded, Health, HistoryError, Keeper, Moment, PathPage, PathQuestion, Question, Tick,
     Transition,
@@ -31,6 +36,10 @@ const QUEUE: usize = 4;
 const MAX_WAITING: usize = 20_000;
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a database is waited for: less, so that it is said what it did.
+const DATABASE_WITHIN: Duration = Duration::from_millis(4_500);
+/// Questions that are answered at once; further ones wait for their turn within that time. Each has a thread.
+const ASKED_AT_ONCE: usize = 8;
 
 /// The directory below `paths.state`.
 pub const DIRECTORY: &str = "history";
@@ -49,6 +58,9 @@ pub struct Recorder {
 #[derive(Clone)]
 pub struct History {
     asker: Asker,
+    turns: Arc<Semaphore>,
+    /// Whether its database takes connections; `None`: it has none.
+    reached: Option<Probe>,
     vitals: HistoryVitals,
 }
 
@@ -93,6 +105,15 @@ impl History {
         &self.vitals
     }
 
+    /// Whether it does its work now: it kept the last snapshots, and its database takes connections and what it is sent.
+    pub async fn works(&self) -> bool {
+        let kept = self.vitals.health() != Health::Broken && !self.vitals.kept.fails();
+        match &self.reached {
+            Some(database) => kept && database.ask().await != Health::Broken,
+            None => kept,
+        }
+    }
+
     /// A room over a time.
     ///
     /// # Errors
@@ -121,9 +142,17 @@ impl History {
         &self,
         work: impl FnOnce(&Asker) -> Result<T, HistoryError> + Send + 'static,
     ) -> Result<T, HistoryError> {
-        let reader = self.asker.clone();
         let timer = self.vitals.queries.start_timer();
-        let answer = tokio::task::spawn_blocking(move || work(&reader));
+        let until = Instant::now() + DATABASE_WITHIN;
+        let answer = async {
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let reader = self.asker.until(until);
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                work(&reader)
+            })
+            .await
+        };
         let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
         timer.observe_duration();
         match answer {
@@ -178,6 +207,8 @@ pub fn start(config: &Config) -> io::Result<(Recorder, History, Writer)> {
     let vitals = HistoryVitals::new(keeper.figures()).map_err(io::Error::other)?;
     let history = History {
         asker: keeper.asker(),
+        turns: Arc::new(Semaphore::new(ASKED_AT_ONCE)),
+        reached: reached(config),
         vitals: vitals.clone(),
     };
     let told = vitals.clone();
@@ -206,6 +237,16 @@ fn embedded(config: &Config) -> Embedded {
         max_bytes: u64::from(max_mib) << 20,
         reserve: u64::from(reserve_mib) << 20,
     })
+}
+
+/// Who is asked whether the database takes connections: an answer to more than that may need rights that this agent has not.
+fn reached(config: &Config) -> Option<Probe> {
+    if config.history.kind != HistoryKind::Influx {
+        return None;
+    }
+    let address = config.history.influx.address.as_ref()?.to_string();
+    let probe = format!("history=tcp://{}", address.strip_prefix("http://")?);
+    probe.parse().ok()
 }
 
 fn settings(config: &Config) -> io::Result<influx::Settings> {
@@ -237,7 +278,7 @@ fn write(mut keeper: Keeper, ticks: &Receiver<Tick>, vitals: &HistoryVitals) {
     {
         tracing::warn!(%error, "the history is not open yet; it is tried again with each snapshot");
     }
-    let mut failing = false;
+    let (mut failing, mut lost) = (false, 0);
     while let Ok(tick) = ticks.recv() {
         // What was laid down with the last tick has long been sent, if it can be.
         let well = if keeper.waits() {
@@ -247,6 +288,8 @@ fn write(mut keeper: Keeper, ticks: &Receiver<Tick>, vitals: &HistoryVitals) {
         };
         let taken = keeper.take(tick);
         vitals.set(if taken.is_ok() { well } else { Health::Broken });
+        let lost_before = std::mem::replace(&mut lost, vitals.kept.lost_changes());
+        Counter::HistoryChangesLost.add(usize::try_from(lost - lost_before).unwrap_or(usize::MAX));
         match taken {
             Ok(()) => {
                 if std::mem::take(&mut failing) {

@@ -28,6 +28,7 @@ pub mod status;
 pub mod tables;
 mod tcx;
 mod totals;
+mod versions;
 mod worker;
 
 pub use error::KernelError;
@@ -66,6 +67,8 @@ pub struct Kernel {
     /// Slots in force for rooms that cannot be told.
     orphans: BTreeSet<u32>,
     pin_dir: PathBuf,
+    /// What other ABI versions left is still there.
+    others: bool,
     sockets: netlink::Netlink,
     worker: worker::Worker,
     repairs: u64,
@@ -137,7 +140,8 @@ pub struct FirstDrop {
 }
 
 impl Kernel {
-    /// Loads and verifies the programs, adopts pins of the right shape, attaches TC (and XDP by policy).
+    /// Loads and verifies the programs, adopts pins of the right shape, attaches TC (and XDP by policy). What an older ABI
+    /// version left attached stays, until [`Kernel::let_others_go`].
     pub fn start(config: &KernelConfig, paths: &Paths) -> Result<(Kernel, Found), KernelError> {
         Self::start_with(config, &paths.pin_dir(), Features::detect())
     }
@@ -156,12 +160,9 @@ impl Kernel {
             adopted,
         } = loaded;
         let log = config.log.then(|| log::KernelLog::start(&mut ebpf)).transpose()?;
-        let removed = pinned::remove_other_versions(pin_dir)?;
+        let others = versions::are_others(pin_dir)?;
         let mut attacher = attach::Attacher::new(ebpf, config, pin_dir, features)?;
-        let mut found = Found {
-            report: removed,
-            ..Found::default()
-        };
+        let mut found = Found::default();
         if adopted {
             found
                 .report
@@ -181,6 +182,7 @@ impl Kernel {
             slots: Slots::new(config.ports.clone()),
             orphans: BTreeSet::new(),
             pin_dir: pin_dir.to_owned(),
+            others,
             sockets: netlink::Netlink::sock_diag().map_err(list("UDP sockets"))?,
             worker: worker::Worker::spawn(attacher).map_err(list("network interfaces: no thread"))?,
             repairs: 0,
@@ -342,6 +344,19 @@ impl Kernel {
     pub fn counted(&self, room: &RoomId) -> Option<&RoomCounts> {
         let slot = self.slots.get(self.slots.find(room)?)?;
         slot.counted.as_deref()
+    }
+
+    /// Detaches what agents of other ABI versions left, and says what went: to be called when their cuts are armed here.
+    /// Until then theirs hold, as their programs run beside ours.
+    pub fn let_others_go(&mut self) -> Result<Vec<String>, KernelError> {
+        if !self.others {
+            return Ok(Vec::new());
+        }
+        let gone = versions::remove_others(&self.pin_dir)?;
+        self.others = false;
+        // There is room for one XDP program, which may have been theirs.
+        self.worker.check();
+        Ok(gone)
     }
 
     /// Turns the pinned kill-switch word.

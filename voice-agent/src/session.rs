@@ -53,7 +53,8 @@ struct Inner {
     node: NodeName,
     epoch: Epoch,
     ports: RangeInclusive<u16>,
-    tokens: Tokens,
+    /// Another after a reload.
+    tokens: Mutex<Arc<Tokens>>,
     /// `None`: peers speak plain HTTP/2.
     tls: Option<Tls>,
     ping_every: Duration,
@@ -114,7 +115,7 @@ impl Sessions {
             node,
             epoch,
             ports,
-            tokens,
+            tokens: Mutex::new(Arc::new(tokens)),
             tls,
             ping_every: config.ping_every,
             pong_within: config.pong_within,
@@ -136,6 +137,19 @@ impl Sessions {
     /// From now on what peers ask for is told here. Once.
     pub fn trace(&self, traces: Traces) {
         self.0.traces.get_or_init(|| traces);
+    }
+
+    /// From now on tokens are verified with these keys. A stream that is open goes on.
+    pub fn set_tokens(&self, tokens: Tokens) {
+        *self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        self.0
+            .tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Serves until `shutdown`: then every stream ends with Goodbye and UNAVAILABLE, and no task is left.

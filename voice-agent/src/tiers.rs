@@ -1,9 +1,9 @@
-//! How well what this agent depends on does: Redis, etcd and the media servers, one `Health` each (DESIGN 6). Watched here,
-//! told to people, and asked by the sessions before they let somebody new in.
+//! How well what this agent depends on does: Redis, etcd, the media servers and the history, one `Health` each (DESIGN 6).
+//! Watched here, told to people, and asked by the sessions before they let somebody new in.
 //!
 //! No tier stops a trip, a heartbeat, a push or a returning peer: these need this host only.
 
-use crate::{driver, registry::etcd::Prober, store::Redis, telemetry::Counter};
+use crate::{driver, history::History, registry::etcd::Prober, store::Redis, telemetry::Counter};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -31,6 +31,8 @@ pub enum Dependency {
     Etcd,
     /// The media servers that tell of their rooms, together.
     Media,
+    /// What keeps snapshots: its disk, or its database and the spool before that.
+    History,
 }
 
 impl fmt::Display for Dependency {
@@ -39,6 +41,7 @@ impl fmt::Display for Dependency {
             Dependency::Redis => "redis",
             Dependency::Etcd => "etcd",
             Dependency::Media => "media",
+            Dependency::History => "history",
         })
     }
 }
@@ -116,11 +119,22 @@ impl Tiers {
         due.map(|health| health.probe_begins(now)).is_some()
     }
 
-    /// Looks at each until `stop`, and probes Redis and etcd.
-    pub async fn watch(self, redis: Option<Redis>, etcd: Option<Prober>, stop: CancellationToken) {
+    /// Looks at each until `stop`, and probes Redis, etcd and the history.
+    pub async fn watch(
+        self,
+        redis: Option<Redis>,
+        etcd: Option<Prober>,
+        history: Option<History>,
+        stop: CancellationToken,
+    ) {
         let redis = redis.map_or(Probe::Nothing, Probe::Redis);
         let etcd = etcd.map_or(Probe::Nothing, |etcd| Probe::Etcd(Box::new(etcd)));
-        for (dependency, probe) in [(Dependency::Redis, &redis), (Dependency::Etcd, &etcd)] {
+        let history = history.map_or(Probe::Nothing, |history| Probe::History(Box::new(history)));
+        for (dependency, probe) in [
+            (Dependency::Redis, &redis),
+            (Dependency::Etcd, &etcd),
+            (Dependency::History, &history),
+        ] {
             if !matches!(probe, Probe::Nothing) {
                 self.begin(dependency, Limits::PROBED);
             }
@@ -130,6 +144,7 @@ impl Tiers {
                 self.look(Dependency::Redis, redis),
                 self.look(Dependency::Etcd, etcd),
                 self.look(Dependency::Media, Probe::Nothing),
+                self.look(Dependency::History, history),
             )
         };
         stop.run_until_cancelled(all).await;
@@ -162,6 +177,7 @@ impl Tiers {
 enum Probe {
     Redis(Redis),
     Etcd(Box<Prober>),
+    History(Box<History>),
     /// Not at all: it speaks by itself, or is not used.
     Nothing,
 }
@@ -171,6 +187,7 @@ impl Probe {
         match self {
             Probe::Redis(redis) => redis.ping().await.is_ok(),
             Probe::Etcd(etcd) => etcd.answers().await,
+            Probe::History(history) => history.works().await,
             Probe::Nothing => false,
         }
     }
@@ -240,6 +257,19 @@ mod tests {
         assert_eq!((view.dependency, view.tier), (Dependency::Media, Tier::Degraded));
         assert_eq!(tiers.refuses_new(), None);
         tiers.heartbeat(Duration::from_secs(5));
+        assert_eq!(tiers.views()[0].tier, Tier::Healthy);
+    }
+    #[test]
+    fn a_history_that_does_not_work_is_said_to_be_broken_and_refuses_nobody() {
+        let tiers = Tiers::default();
+        tiers.begin(Dependency::History, Limits::PROBED);
+        for seconds in [1, 2, 18] {
+            probe_at(&tiers, Dependency::History, seconds, Outcome::Unavailable);
+        }
+        let view = tiers.views()[0];
+        assert_eq!((view.dependency, view.tier), (Dependency::History, Tier::Broken));
+        assert_eq!(tiers.refuses_new(), None);
+        probe_at(&tiers, Dependency::History, 60, Outcome::Answered);
         assert_eq!(tiers.views()[0].tier, Tier::Healthy);
     }
 }

@@ -1,5 +1,5 @@
 //! Host device tokens: JWTs that say which client is the host of which room, verified against the configured keys. Pure
-//! but for reading the key files once at start; minting them is the business's (docs/PROTOCOL.md has the claims).
+//! but for reading the key files at a start and a reload; minting them is the business's (docs/PROTOCOL.md has the claims).
 
 mod claims;
 mod key;
@@ -18,8 +18,8 @@ use voice_room::{ClientId, RoomId, Wall};
 /// The longest token, in bytes. A JWT with our claims has about 300; the bound keeps what a peer makes us parse small.
 pub const MAX_TOKEN: usize = 8192;
 
-/// The keys, and what a token must say besides. Without keys (the default) no token holds. Keys are read once: a changed
-/// file counts from the next start on.
+/// The keys, and what a token must say besides. Without keys (the default) no token holds. A changed file
+/// counts from the next start or reload on, which makes this anew.
 #[derive(Debug, Default)]
 pub struct Tokens {
     keys: Vec<Key>,

@@ -3,8 +3,10 @@
 //! Everything that decides about a packet is here and runs unchanged on both sides, so the host's tests test the
 //! kernel's code. Nothing here touches a map, a clock or a socket.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod bounded;
 pub mod class;
 pub mod judge;
 pub mod mux;

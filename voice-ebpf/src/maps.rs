@@ -14,6 +14,7 @@ use voice_common::{
         CONTROL_WORDS, CpuHooks, EVENT_BYTES, KILL_SWITCH, MAX_CPUS, MAX_FLOWS, MAX_SLOTS, MAX_SSRCS, Sure,
         UNBOUND,
     },
+    bounded::bounded,
 };
 
 #[map]
@@ -67,8 +68,12 @@ macro_rules! start_of {
 #[inline(always)]
 fn room_at(slot: u32) -> Option<*const RoomEntry> {
     let rooms: *const RoomEntry = start_of!(ROOMS);
-    (slot < MAX_SLOTS).then(|| rooms.wrapping_add(slot as usize))
+    (slot < MAX_SLOTS).then(|| rooms.wrapping_add(bounded::<SLOT_BITS>(slot as usize)))
 }
+
+/// Of a slot that a node may have. The verifier forgets the comparison of a number that was put on the stack before it.
+const SLOT_BITS: i32 = MAX_SLOTS as i32 - 1;
+const _: () = assert!(MAX_SLOTS.is_power_of_two());
 
 /// What each hook passed without a room, by CPU: a plain array, since one for each CPU would be looked up by pointers that cost
 /// more than all the rest of such a packet. In a section of its own, which makes it a map with one value.
@@ -108,7 +113,7 @@ impl Tables for Maps {
     fn slot(&self, port: u16) -> u32 {
         let slots: *const u32 = start_of!(PORT_SLOT);
         // SAFETY: there is one for every port; userspace writes it at any time, hence volatile.
-        unsafe { slots.wrapping_add(usize::from(port)).read_volatile() }
+        unsafe { slots.wrapping_add(bounded::<0xffff>(port.into())).read_volatile() }
     }
 
     #[inline(always)]

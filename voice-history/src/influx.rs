@@ -11,7 +11,7 @@ mod spool;
 pub use http::Address;
 pub use read::Reader;
 
-use crate::{NodeHealth, Tick};
+use crate::{NodeHealth, Tick, Transition};
 use http::Client;
 use send::Sender;
 use spool::Spool;
@@ -20,7 +20,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ use voice_room::NodeName;
 
 /// The health of the node is written when it changes, and at least so often.
 const HEALTH_EVERY: u32 = 120;
+/// Changes of state that wait for a disk that fails; then the oldest go.
+const MAX_WAITING: usize = 100_000;
 
 /// Where and how much.
 #[derive(Debug, Clone)]
@@ -61,8 +63,12 @@ pub struct Figures {
     pub lost: AtomicU64,
     /// Ticks that could not be spooled.
     pub dropped: AtomicU64,
+    /// Changes of state that were lost because too many waited for the spool's disk.
+    pub lost_changes: AtomicU64,
     /// Bytes that wait.
     pub waiting: AtomicU64,
+    /// Whether the last attempt failed.
+    pub failing: AtomicBool,
 }
 
 impl Figures {
@@ -82,20 +88,25 @@ pub struct Influx {
     health: Option<(NodeHealth, u32)>,
     /// The way each room last went.
     paths: line::Paths,
+    /// Changes of state that could not be laid down yet.
+    waiting: Vec<Transition>,
 }
 
 impl Influx {
-    /// Opens the spool and starts to send. The database need not be there yet.
+    /// Opens the spool and starts to send. The database need not be there yet, and neither need room for the spool.
     ///
     /// # Errors
-    /// The spool's directory cannot be made or read, or the system gives no thread.
+    /// The system gives no thread.
     pub fn start(settings: &Settings) -> io::Result<Influx> {
         let figures = Arc::<Figures>::default();
-        let spool = Arc::new(Spool::open(
+        let spool = Arc::new(Spool::new(
             &settings.spool,
             settings.spool_bytes,
             Arc::clone(&figures),
-        )?);
+        ));
+        if let Err(error) = spool.open() {
+            tracing::warn!(path = %settings.spool.display(), %error, "the spool is not open yet; each snapshot tries it again");
+        }
         let client = Client::new(settings);
         let sender = Sender::start(client.clone(), Arc::clone(&spool), Arc::clone(&figures))?;
         Ok(Influx {
@@ -106,6 +117,7 @@ impl Influx {
             client,
             health: None,
             paths: line::Paths::default(),
+            waiting: Vec::new(),
         })
     }
 
@@ -119,29 +131,41 @@ impl Influx {
         Arc::clone(&self.figures)
     }
 
-    /// Lays a tick down; it is sent in the background.
+    /// Lays a tick down; it is sent in the background. Changes of state that could not be laid down come with the next.
     ///
     /// # Errors
     /// The spool's disk. The tick is dropped and counted.
-    pub fn take(&mut self, tick: &Tick) -> io::Result<()> {
+    pub fn take(&mut self, mut tick: Tick) -> io::Result<()> {
+        self.waiting.append(&mut tick.transitions);
+        let excess = self.waiting.len().saturating_sub(MAX_WAITING);
+        self.waiting.drain(..excess);
+        Figures::add(&self.figures.lost_changes, excess as u64);
+        tick.transitions = std::mem::take(&mut self.waiting);
+        let laid = self.lay(&tick);
+        if laid.is_err() {
+            Figures::add(&self.figures.dropped, 1);
+            self.health = None;
+            self.waiting = tick.transitions;
+        }
+        self.sender.wake();
+        laid
+    }
+
+    fn lay(&mut self, tick: &Tick) -> io::Result<()> {
         let due = self
             .health
             .as_ref()
             .is_none_or(|(last, ago)| *last != tick.health || *ago >= HEALTH_EVERY);
         let health = due.then_some(&tick.health);
-        let laid = line::batches(&self.node, tick, health, &mut self.paths)
+        line::batches(&self.node, tick, health, &mut self.paths)
             .into_iter()
-            .try_for_each(|batch| self.spool.put(&batch));
-        if laid.is_err() {
-            Figures::add(&self.figures.dropped, 1);
-            self.health = None;
-        } else if due {
+            .try_for_each(|batch| self.spool.put(&batch))?;
+        if due {
             self.health = Some((tick.health.clone(), 1));
         } else if let Some((_, ago)) = &mut self.health {
             *ago += 1;
         }
-        self.sender.wake();
-        laid
+        Ok(())
     }
 }
 

@@ -5,7 +5,10 @@ use crate::{
     embedded::{self, Embedded},
     influx::{self, Influx},
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 use voice_room::{RoomId, Wall};
 
 /// The one writer.
@@ -32,6 +35,24 @@ pub enum KeptFigures {
     Embedded(Arc<embedded::Figures>),
     /// In an InfluxDB.
     Influx(Arc<influx::Figures>),
+}
+
+impl KeptFigures {
+    /// Whether a database did not take what it was last sent.
+    pub fn fails(&self) -> bool {
+        match self {
+            KeptFigures::Embedded(_) => false,
+            KeptFigures::Influx(figures) => figures.failing.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Changes of state that were lost so far, because too many waited for a disk.
+    pub fn lost_changes(&self) -> u64 {
+        match self {
+            KeptFigures::Embedded(figures) => figures.lost_changes.load(Ordering::Relaxed),
+            KeptFigures::Influx(figures) => figures.lost_changes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Keeper {
@@ -67,7 +88,7 @@ impl Keeper {
         match self {
             Keeper::Embedded(keeper) => keeper.take(tick).map_err(|e| e.to_string()),
             Keeper::Influx(keeper) => keeper
-                .take(&tick)
+                .take(tick)
                 .map_err(|e| format!("cannot write to the spool: {e}")),
         }
     }
@@ -85,6 +106,15 @@ impl Keeper {
 }
 
 impl Asker {
+    /// The same, for one question: a database is waited for until then. The disk answers by itself.
+    #[must_use]
+    pub fn until(&self, until: Instant) -> Asker {
+        match self {
+            Asker::Embedded(reader) => Asker::Embedded(reader.clone()),
+            Asker::Influx(reader) => Asker::Influx(reader.until(until)),
+        }
+    }
+
     /// A room over a time.
     ///
     /// # Errors

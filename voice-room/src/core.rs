@@ -34,8 +34,8 @@ pub mod view;
 mod witness;
 
 use crate::{
-    Command, Input, Isolation, Mono, NodeName, Now, PeerId, RoomId, Rules, SourceId, State, Wall,
-    input::Restored, record::Member, sync::Known, timeline::Progress,
+    Command, Input, Isolation, Mono, NodeName, Now, RoomId, Rules, SourceId, State, Wall, input::Restored,
+    record::Member, timeline::Progress,
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -83,8 +83,8 @@ pub struct Core {
     syncs: BTreeMap<RoomId, sync::Line>,
     /// Rooms whose state is to be told to all who serve them, once it is certain.
     announced: BTreeSet<RoomId>,
-    /// Rooms the store is asked about for peers that came back, and what each of them knows.
-    asked: BTreeMap<RoomId, BTreeMap<PeerId, Known>>,
+    /// Rooms the store is asked about for peers here, and who of them waits.
+    asked: BTreeMap<RoomId, tell::Waiting>,
     /// Who joined and left, not yet told to the store.
     members: VecDeque<Member>,
     /// Whether the store is being told of members.
@@ -242,6 +242,7 @@ impl Core {
             self.sweep(now);
             self.refresh(now);
             self.look_again(now);
+            self.ask_the_store_again(now);
         }
     }
 

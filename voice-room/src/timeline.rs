@@ -294,7 +294,7 @@ pub enum What {
     Trip {
         /// By which rule.
         rule: Rule,
-        /// On which facts; `None` for an operator's block.
+        /// On which facts; of an operator's block, what was known then. `None`: that was not recorded.
         evidence: Option<Evidence>,
         /// The cut lifts by itself then.
         until: Wall,

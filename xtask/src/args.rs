@@ -31,7 +31,7 @@ pub(crate) enum Task {
     Bench(Bench),
     /// Boot Debian's kernels from 5.10 on in virtual machines and run checks of the kernel programs there (no root, no KVM; two minutes)
     KernelMatrix(KernelMatrix),
-    /// Make what is shipped, in target/dist: static binary, OCI image, Debian package, checksums (a release build)
+    /// Make what is shipped, in target/shipped: static binary, OCI image, Debian package, checksums (a release build)
     Dist,
     /// Build the XDP and TC programs and print where the object is
     BuildEbpf,

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: what is shipped, in target/dist: a static binary, an OCI image, a Debian package, and their checksums.
+//! `cargo xtask dist`: what is shipped, in target/shipped: a static binary, an OCI image, a Debian package, and their checksums.
 
 mod deb;
 mod image;
@@ -17,7 +17,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Where things go.
 struct Dist<'a> {
     root: &'a Path,
-    /// target/dist, made anew.
+    /// target/shipped, made anew; target/dist is cargo's, of the profile by that name.
     out: PathBuf,
     /// What goes into the package besides the binary.
     tree: PathBuf,
@@ -31,8 +31,8 @@ pub(crate) fn run(root: &Path, progress: &Progress) -> anyhow::Result<ExitCode> 
     build_ebpf(root, progress)?;
     let dist = Dist {
         root,
-        out: root.join("target/dist"),
-        tree: root.join("target/dist-tree"),
+        out: root.join("target/shipped"),
+        tree: root.join("target/shipped-tree"),
         binary: root
             .join("target")
             .join(setup::STATIC_TARGET)

@@ -1,4 +1,4 @@
-//! `cargo xtask kernel-matrix`: boots Debian's kernels in virtual machines, one after the other, and runs the checks of
+//! `cargo xtask kernel-matrix`: boots Debian's kernels in virtual machines, and runs the checks of
 //! `tests/src/guest` on each, with the agent's own kernel programs. Needs no root and no KVM.
 
 mod guest;
@@ -9,20 +9,31 @@ mod report;
 use crate::{args::KernelMatrix, build_ebpf, command, progress::Progress, setup};
 use anyhow::Context;
 use guest::Guest;
-use kernels::SUITES;
+use kernels::{Kernel, SUITES, Suite};
 use report::Tried;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::Instant,
 };
+
+/// How many virtual machines run at a time: each keeps about one core busy.
+const LANES: usize = 2;
 
 /// Where things lie, below target/kernel-matrix; kernels stay there for the next run.
 struct Work {
     dir: PathBuf,
     /// The static program that checks, without symbols.
     checks: PathBuf,
+}
+
+/// A suite, and its kernel if it is to be had.
+struct Wanted {
+    suite: Suite,
+    kernel: anyhow::Result<Kernel>,
 }
 
 /// Prints a line for each kernel, and what does not hold there. Exit code 1 when anything does not, or could not be tried.
@@ -36,7 +47,10 @@ pub(crate) fn run(root: &Path, progress: &Progress, options: KernelMatrix) -> an
         dir,
     };
     progress.section("static program of the checks", || work.build(root))?;
-    let tried: Vec<Tried> = SUITES.iter().map(|suite| work.attempt(progress, suite)).collect();
+    let kernels = SUITES.map(|suite| work.kernel(progress, suite));
+    let tried = progress.section("checks in virtual machines, two at a time", || {
+        Ok(work.attempt_all(kernels))
+    })?;
     let passed = tried.iter().all(Tried::passed);
     if options.json {
         println!("{}", report::json(&tried));
@@ -64,36 +78,67 @@ impl Work {
         command::quiet(Command::new("strip").arg("-o").arg(&self.checks).arg(built)).map(drop)
     }
 
-    /// One kernel: fetched, booted, judged. What goes wrong is in the answer, so that the others are tried all the same.
-    fn attempt(&self, progress: &Progress, suite: &kernels::Suite) -> Tried {
-        let kernel = suite.cached(&self.dir).map_or_else(
-            || {
-                progress.step(&format!("Linux {} of {}", suite.version, suite.name), || {
-                    suite.fetch(&self.dir)
-                })
-            },
-            Ok,
-        );
+    /// What an earlier run fetched, or what is fetched now. A kernel that is not to be had keeps nobody from trying the others.
+    fn kernel(&self, progress: &Progress, suite: Suite) -> Wanted {
+        let fetch = || {
+            progress.step(&format!("Linux {} of {}", suite.version, suite.name), || {
+                suite.fetch(&self.dir)
+            })
+        };
+        let kernel = suite.cached(&self.dir).map_or_else(fetch, Ok);
+        Wanted { suite, kernel }
+    }
+
+    /// Every kernel, in the order given.
+    fn attempt_all(&self, kernels: [Wanted; SUITES.len()]) -> Vec<Tried> {
+        let waiting = Mutex::new(kernels.into_iter().enumerate());
+        let tried = Mutex::new(Vec::new());
+        let next = || lock(&waiting).next();
+        let lane = || {
+            while let Some((at, wanted)) = next() {
+                let one = self.attempt(wanted);
+                eprintln!("..   {}", one.words());
+                lock(&tried).push((at, one));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..LANES {
+                scope.spawn(lane);
+            }
+        });
+        let mut tried = lock(&tried).drain(..).collect::<Vec<_>>();
+        tried.sort_by_key(|(at, _)| *at);
+        tried.into_iter().map(|(_, one)| one).collect()
+    }
+
+    /// One kernel, booted and judged. What goes wrong is in the answer.
+    fn attempt(&self, wanted: Wanted) -> Tried {
         let begun = Instant::now();
-        let mut answer = None;
-        let step = progress.step(
-            &format!("checks on Linux {} ({})", suite.version, suite.name),
-            || {
-                let kernel = kernel.context("the kernel is not to be had")?;
-                let image = self.dir.join(format!("{}.cpio", suite.name));
+        let name = wanted.suite.name;
+        let booted = wanted
+            .kernel
+            .context("the kernel is not to be had")
+            .and_then(|kernel| {
+                let image = self.dir.join(format!("{name}.cpio"));
                 initramfs::write(&image, &self.checks, &kernel.modules)?;
-                let console = self.dir.join(format!("{}.log", suite.name));
-                let guest = Guest::boot(&kernel.image, &image, &console)?;
+                Guest::boot(&kernel.image, &image, &self.dir.join(format!("{name}.log")))
+            });
+        let (guest, problem) = match booted {
+            Ok(guest) => {
                 let problem = guest.problem();
-                answer = Some(guest);
-                problem.map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
-            },
-        );
+                (Some(guest), problem)
+            }
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
         Tried {
-            suite: suite.name,
-            guest: answer,
-            problem: step.err().map(|error| format!("{error:#}")),
+            suite: name,
+            guest,
+            problem,
             took: begun.elapsed(),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -59,7 +59,11 @@ type Done = (String, Summary, Duration);
 
 /// Runs the parts in their order, [`LANES`] at a time: most of them wait for a server or a clock most of the time.
 fn run_parts(root: &Path, parts: &[(Part, Option<&str>)], options: &Test) -> anyhow::Result<Vec<Done>> {
-    let show = if parts.len() == 1 { Show::Lines } else { Show::Parts };
+    let show = if parts.len() == 1 {
+        Show::Lines
+    } else {
+        Show::Parts
+    };
     let next = AtomicUsize::new(0);
     let lane = || {
         let mut done = Vec::new();

@@ -25,7 +25,11 @@ fn find() -> anyhow::Result<PathBuf> {
         return Ok(given.canonicalize()?);
     }
     let profile = profile_dir(&env::current_exe()?)?;
-    build(&profile, &["--package", "voice-agent", "--bin", "voice-agent"])?;
+    build(
+        &profile,
+        &root(),
+        &["--package", "voice-agent", "--bin", "voice-agent"],
+    )?;
     Ok(profile.join("voice-agent"))
 }
 
@@ -35,13 +39,14 @@ pub fn example(name: &str) -> anyhow::Result<PathBuf> {
     // Of the workspace: with its features, so that nothing is built twice.
     build(
         &profile,
+        &root(),
         &["--workspace", "--exclude", "voice-ebpf", "--example", name],
     )?;
     Ok(profile.join("examples").join(name))
 }
 
 /// `target/debug` for `target/debug/demo` and `target/debug/deps/e2e-123`.
-fn profile_dir(exe: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn profile_dir(exe: &Path) -> anyhow::Result<PathBuf> {
     let dir = exe.parent().context("this program has no directory")?;
     let above = if dir.ends_with("deps") {
         dir.parent()
@@ -51,10 +56,15 @@ fn profile_dir(exe: &Path) -> anyhow::Result<PathBuf> {
     Ok(above.context("deps has no directory above")?.to_owned())
 }
 
-fn build(profile: &Path, what: &[&str]) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+/// The workspace.
+pub(super) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Builds something of the workspace in `root`, into the target directory of this program.
+pub(super) fn build(profile: &Path, root: &Path, what: &[&str]) -> anyhow::Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet"]).args(what).current_dir(&root);
+    cargo.args(["build", "--quiet"]).args(what).current_dir(root);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

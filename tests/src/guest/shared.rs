@@ -21,16 +21,16 @@ use voice_room::{Binding, Flow, Port, Ssrc};
 
 pub(super) const CHECKS: &[Named] = &[
     ("TC cuts one of the rooms on a shared port, by its flows", || {
-        cut_one(XdpPolicy::Off, by_flow)
+        cut_one(XdpPolicy::Off, by_flow);
     }),
     ("XDP cuts one of the rooms on a shared port, by its flows", || {
-        cut_one(XdpPolicy::Always, by_flow)
+        cut_one(XdpPolicy::Always, by_flow);
     }),
     ("TC cuts one of the rooms on a shared port, by its SSRCs", || {
-        cut_one(XdpPolicy::Off, by_ssrc)
+        cut_one(XdpPolicy::Off, by_ssrc);
     }),
     ("XDP cuts one of the rooms on a shared port, by its SSRCs", || {
-        cut_one(XdpPolicy::Always, by_ssrc)
+        cut_one(XdpPolicy::Always, by_ssrc);
     }),
 ];
 

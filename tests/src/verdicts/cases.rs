@@ -2,20 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "fails as tests do")]
 
-use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, at, check, outcome, programs, wrappings};
-use crate::{
-    frame::{Extension, Frame, RTCP, RTP, STUN},
-    programs::Programs,
-};
+use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, check, outcome, programs, wrappings};
+use crate::frame::{Extension, Frame, RTCP, RTP, STUN};
 use std::time::Duration;
 use voice_agent::kernel::{Features, tables};
 use voice_common::{Class, Hook, Reason};
 
 /// Every wrapping of a datagram is understood by every program and by the host.
-pub fn every_wrapping(features: Features) {
+pub fn every_wrapping(features: Features, ports: &[u16]) {
     let mut programs = programs(features);
     for (what, build) in wrappings() {
-        for port in PORTS {
+        for &port in ports {
             check(
                 &mut programs,
                 &what,
@@ -28,7 +25,7 @@ pub fn every_wrapping(features: Features) {
 }
 
 /// A payload is classed by its first two bytes.
-pub fn payload_classes(features: Features) {
+pub fn payload_classes(features: Features, ports: &[u16]) {
     let mut programs = programs(features);
     let payloads: [(&[u8], Class); 12] = [
         (RTP, Class::Rtp),
@@ -45,7 +42,7 @@ pub fn payload_classes(features: Features) {
         (&[], Class::Other),
     ];
     for (payload, class) in payloads {
-        for port in PORTS {
+        for &port in ports {
             let what = format!("payload {payload:x?}");
             check(
                 &mut programs,

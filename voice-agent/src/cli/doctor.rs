@@ -161,7 +161,14 @@ async fn known(paths: &Paths, findings: &mut Vec<Finding>) -> Known {
 fn tier(dependency: &Dependency) -> Option<Finding> {
     let Dependency { name, tier, lasts_ms } = dependency;
     let said = format!("{name} is {tier} for {}", text::duration(*lasts_ms));
-    let advice = "bring it back; rooms are watched, cut and told of meanwhile, and the agent's log says since when and why";
+    let advice = match name.as_str() {
+        "history" => {
+            "make room on its disk, or bring its database back; nothing but `history` needs it, and the agent's log says since when and why"
+        }
+        _ => {
+            "bring it back; rooms are watched, cut and told of meanwhile, and the agent's log says since when and why"
+        }
+    };
     match tier.as_str() {
         "Broken" => Some(Finding::fail("dependency", said, advice)),
         "Degraded" => Some(Finding::warn("dependency", said, advice)),

@@ -416,12 +416,12 @@ pub(super) static KEYS: &[Key] = &[
         "How many of them one peer may send at once after a silence. A heartbeat of more rooms takes all of them.",
         number(1..=1_000_000, |d, v| d.session.event_burst = v),
     ),
-    key(
+    live(key(
         "tokens.keys",
         "[]",
         "The keys that tokens are signed with, each \"ID:ALGORITHM:FILE\"; ID is the token's kid. HS256: FILE holds the secret,\n\
          one line of 32 or more visible characters, and is closed to others. EdDSA: FILE holds an Ed25519 public key (PEM).\n\
-         Read at start only. Without keys, only media servers and adapters may start rooms.",
+         A reload reads the files again. Without keys, only media servers and adapters may start rooms.",
         Kind::List {
             allowed: "up to 16 of ID:ALGORITHM:FILE: ID 1 to 64 visible ASCII characters without \":\" and \",\", each \
                       once; ALGORITHM HS256 or EdDSA; FILE an absolute path",
@@ -432,8 +432,8 @@ pub(super) static KEYS: &[Key] = &[
                 ids.len() == texts.len() && texts.len() <= 16
             },
         },
-    ),
-    key(
+    )),
+    live(key(
         "tokens.issuer",
         "\"\"",
         "What a token's iss must be. Empty: it is not looked at.",
@@ -441,8 +441,8 @@ pub(super) static KEYS: &[Key] = &[
             d.tokens.issuer = (!t.is_empty()).then(|| t.to_owned());
             t.len() <= 256
         }),
-    ),
-    key(
+    )),
+    live(key(
         "tokens.audience",
         "\"\"",
         "What a token's aud must be, or have among others. Empty: it is not looked at.",
@@ -450,14 +450,14 @@ pub(super) static KEYS: &[Key] = &[
             d.tokens.audience = (!t.is_empty()).then(|| t.to_owned());
             t.len() <= 256
         }),
-    ),
-    key(
+    )),
+    live(key(
         "tokens.leeway",
         "\"60s\"",
         "How far the clocks of who signs and of this node may differ: a token holds for so long after its exp, and before its\n\
          nbf and iat. RFC 7519 says a few minutes at most; 60s is what JWT libraries take.",
         time(0, MINUTE.saturating_mul(5), |d, v| d.tokens.leeway = v),
-    ),
+    )),
     key(
         "store.kind",
         "\"embedded\"",

@@ -142,14 +142,19 @@ impl Loader {
             .push(Mistake::value(key.path, origin, &shown, problem));
     }
 
-    pub(super) fn finish_with_tokens(mut self) -> Result<(Config, Tokens), ConfigErrors> {
-        let tokens = Tokens::load(&self.draft.tokens).unwrap_or_else(|mistakes| {
+    /// Reads the key files of tokens; what is wrong with them is among the mistakes.
+    pub(super) fn tokens(&mut self) -> Tokens {
+        Tokens::load(&self.draft.tokens).unwrap_or_else(|mistakes| {
             let origin = self.origin("tokens.keys");
             let mistake =
                 |KeyMistake { key, problem }| Mistake::value("tokens.keys", origin.clone(), &key, problem);
             self.mistakes.extend(mistakes.into_iter().map(mistake));
             Tokens::default()
-        });
+        })
+    }
+
+    fn finish_with_tokens(mut self) -> Result<(Config, Tokens), ConfigErrors> {
+        let tokens = self.tokens();
         if let Err(TlsError { key, problem }) = self.draft.tls().as_ref().map_or(Ok(()), Tls::check) {
             let origin = self.origin(key);
             self.mistakes.push(Mistake::key(key, origin, problem));

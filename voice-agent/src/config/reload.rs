@@ -1,5 +1,5 @@
 //! Reading the configuration again while the agent runs: keys that are `live` in the table are taken, all of them or none;
-//! those that are not are named, and wait for a restart.
+//! those that are not are named, and wait for a restart. The key files of tokens are read again too.
 
 use super::{
     Config,
@@ -8,6 +8,7 @@ use super::{
     load::Loader,
     value::Given,
 };
+use crate::tokens::Tokens;
 use serde::Serialize;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -43,6 +44,8 @@ pub struct Reloader {
 pub struct Reloaded {
     /// What is in force now.
     pub config: Config,
+    /// The keys of host device tokens, as their files hold them now.
+    pub tokens: Tokens,
     /// The keys that have another value now.
     pub changed: Vec<Changed>,
     /// Keys that were given another value, which only a restart takes.
@@ -84,10 +87,11 @@ impl Reloader {
     /// Reads everything again. From then on what it returns counts as in force.
     ///
     /// # Errors
-    /// Every mistake, as at a start; or what does not fit to the values that stay.
+    /// Every mistake, as at a start, those in the key files of tokens too; or what does not fit to the values that stay.
     pub fn reload(&mut self) -> Result<Reloaded, NotReloaded> {
-        let fresh = self.sources.read();
+        let mut fresh = self.sources.read();
         let read = fresh.values.clone();
+        let tokens = fresh.tokens();
         fresh.finish()?;
         let mut merged = Loader::new();
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
@@ -117,6 +121,7 @@ impl Reloader {
         self.values = values;
         Ok(Reloaded {
             config,
+            tokens,
             changed,
             waiting,
         })

@@ -3,6 +3,7 @@
 use super::{Driver, Handle, Stopped, clock::now, start::rules};
 use crate::{
     config::reload::{Changed, NotReloaded, Reloaded, Reloader},
+    session::Sessions,
     supervisor::Supervisor,
     telemetry::{Counter, audit::Line, logs::Filter},
 };
@@ -18,6 +19,7 @@ use voice_room::{Input, Rules, timeline::Actor};
 pub(super) struct Reload {
     pub(super) reloader: Reloader,
     pub(super) handle: Handle,
+    pub(super) sessions: Sessions,
     pub(super) log: Filter,
     pub(super) supervisor: Supervisor,
     /// `kernel.detach_on_stop`
@@ -46,6 +48,7 @@ impl Reload {
     async fn take(&self, reloaded: Reloaded) -> Result<(), Stopped> {
         let Reloaded {
             config,
+            tokens,
             changed,
             waiting,
         } = reloaded;
@@ -63,6 +66,14 @@ impl Reload {
             keys => format!("; waits for a restart: {keys}"),
         };
         self.supervisor.note(&note);
+        if !config.tokens.keys.is_empty() {
+            let keys: Vec<String> = tokens
+                .keys()
+                .map(|(id, algorithm)| format!("{id}:{algorithm}"))
+                .collect();
+            tracing::info!(keys = keys.join(", "), "the key files of tokens were read again");
+        }
+        self.sessions.set_tokens(tokens);
         self.detach.store(config.kernel.detach_on_stop, Ordering::Relaxed);
         self.handle.reload(rules(&config), changed).await?;
         Counter::ConfigReloaded.count();

@@ -14,6 +14,7 @@ impl Driver {
         self.sampled = now().mono;
         self.reconcile();
         self.bind_again();
+        self.let_others_go();
         self.read_counters();
         match self.kernel.sockets() {
             Ok(ports) => self.take(Input::Sockets(ports)),
@@ -28,6 +29,17 @@ impl Driver {
             self.take(Input::Request(Request::by_map(room, release)));
         }
         self.tell_supervisor();
+    }
+
+    /// Once the cuts found in the journal are armed, programs of another ABI version have nothing left to do.
+    pub(super) fn let_others_go(&mut self) {
+        match self.kernel.let_others_go() {
+            Ok(gone) => gone.iter().for_each(|line| tracing::info!("kernel: {line}")),
+            Err(error) => tracing::error!(
+                %error,
+                "an agent of another ABI version left programs attached, which may cut ports that have moved; tried again"
+            ),
+        }
     }
 
     /// What was not as it was written is set right at once, and told like patrol's repairs: of these words there is one writer,

@@ -45,8 +45,7 @@ impl Driver {
         };
         snapshots.taken = now.mono;
         let mut health = snapshots.probed.health();
-        self.dependencies(&mut health);
-        health.insert("history".into(), snapshots.recorder.health());
+        self.dependencies(&mut health, snapshots.recorder.health());
         let glances = self.core.glances(now);
         let rooms = glances
             .map(|glance| (glance.room.clone(), self.of(&glance)))
@@ -80,8 +79,9 @@ impl Driver {
         }
     }
 
-    /// What is known here of what the node depends on: whether it answered when last asked, or its tier if that is worse.
-    fn dependencies(&self, health: &mut NodeHealth) {
+    /// What is known here of what the node depends on: whether it answered when last asked, or its tier if that is worse. `kept`
+    /// is how the history did with the last snapshots.
+    fn dependencies(&self, health: &mut NodeHealth, kept: Health) {
         let healthy = |well: bool| if well { Health::Healthy } else { Health::Broken };
         let tiers = self.tiers.views();
         let tier = |dependency| {
@@ -92,8 +92,10 @@ impl Driver {
                 Tier::Broken => Health::Broken,
             })
         };
-        let worse = |well: bool, dependency| healthy(well).max(tier(dependency).unwrap_or(Health::Healthy));
-        health.insert("store".into(), worse(self.store_answers, Dependency::Redis));
+        let worse = |known: Health, dependency| known.max(tier(dependency).unwrap_or(Health::Healthy));
+        let store = worse(healthy(self.store_answers), Dependency::Redis);
+        health.insert("store".into(), store);
+        health.insert("history".into(), worse(kept, Dependency::History));
         // Until a media server tells of its rooms, none is depended on.
         health.extend(tier(Dependency::Media).map(|media| ("media".into(), media)));
         if let Some(hearing) = &self.hearing {
@@ -101,7 +103,7 @@ impl Driver {
             health.insert("store-events".into(), healthy(hears));
         }
         if !matches!(self.registry, Registry::Local) {
-            let registry = worse(self.registry.authority(), Dependency::Etcd);
+            let registry = worse(healthy(self.registry.authority()), Dependency::Etcd);
             health.insert("registry".into(), registry);
         }
     }

@@ -156,6 +156,7 @@ async fn agent(
     let watching = parts.tiers.clone().watch(
         parts.redis.clone(),
         etcd.as_ref().map(Etcd::prober),
+        parts.history.clone(),
         stop_adapters.clone(),
     );
     adapters.spawn(async move {
@@ -179,6 +180,7 @@ async fn agent(
     let reload = Reload {
         reloader,
         handle,
+        sessions: parts.sessions.clone(),
         log,
         supervisor: supervisor.clone(),
         detach: detaches.clone(),

@@ -79,7 +79,7 @@ mod tests {
     fn a_filter_is_told_with_its_place_and_its_program() {
         let filter = Tc {
             device: 1,
-            handle: 0x7601,
+            handle: 0x7604,
             parent: CLSACT_SIDES[1].0,
             priority: 1,
             kind: "bpf".into(),
@@ -87,7 +87,7 @@ mod tests {
         };
         assert_eq!(
             filter_words("eth0", "clsact egress", &filter),
-            "eth0 filter prio 1 handle 0x7601 on clsact egress: bpf voice_tc_egress (id 12)"
+            "eth0 filter prio 1 handle 0x7604 on clsact egress: bpf voice_tc_egress (id 12)"
         );
         assert_eq!(words(0xffff_0000), "ffff:0");
     }

@@ -31,6 +31,20 @@ pub enum KernelError {
         /// What it should be.
         expected: String,
     },
+    /// An agent with a newer map layout left its programs attached.
+    #[error(
+        "{} has the programs of a newer voice-agent attached (map layout {newer}, this one has {ours}), whose cuts this one \
+         cannot tell; they stay in force. Start that version again, or end its cuts with `voice-agent kernel detach` and \
+         start this one", .dir.display()
+    )]
+    NewerLayout {
+        /// Its pin directory.
+        dir: PathBuf,
+        /// Its ABI version.
+        newer: u32,
+        /// This build's.
+        ours: u32,
+    },
     /// Something stands where the pins' directory should be.
     #[error(
         "pin directory {}: {} is {found}, not a directory; it is left as it is. Remove it, or set paths.bpffs or instance \

@@ -8,6 +8,7 @@ use super::{
     marks::Marks,
     object, shape,
     tables::Tables,
+    versions,
 };
 use crate::config::KernelConfig;
 use aya::{
@@ -142,7 +143,8 @@ fn loader<'a>(config: &KernelConfig, pin_dir: &Path, shapes: &[shape::Shape], sl
     loader
         .override_global("RANGE", leak([first, last.saturating_sub(first)]), true)
         .override_global("AYA_LOG_LEVEL", level, true)
-        .verifier_log_level(VerifierLogLevel::DISABLE);
+        // Asked for only when a load has failed: its reason in a line or two. Without any, aya would hide even the error's number.
+        .verifier_log_level(VerifierLogLevel::STATS);
     loader
 }
 
@@ -170,7 +172,9 @@ pub(super) fn check_dir(pin_dir: &Path) -> Result<bool, KernelError> {
 }
 
 fn prepare(pin_dir: &Path) -> Result<(), KernelError> {
-    if check_dir(pin_dir)? {
+    let there = check_dir(pin_dir)?;
+    versions::refuse_newer(pin_dir)?;
+    if there {
         return Ok(());
     }
     fs::DirBuilder::new()

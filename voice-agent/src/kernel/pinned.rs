@@ -8,13 +8,13 @@ use super::{
     shape,
     shared::{self, Mark},
     tables::{self, Tables},
+    versions,
 };
 use crate::config::KernelConfig;
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,7 +106,9 @@ pub fn survey(config: &KernelConfig, pin_dir: &Path) -> Result<Survey, KernelErr
         maps: 0,
         wrong_links: Vec::new(),
     };
-    if load::check_dir(pin_dir)? {
+    let there = load::check_dir(pin_dir)?;
+    versions::refuse_newer(pin_dir)?;
+    if there {
         survey.maps = shape::check_all(config.max_slots.saturating_add(1), pin_dir)?;
         survey.wrong_links = attach::wrong_links(pin_dir)?;
     }
@@ -214,14 +216,7 @@ impl Pinned {
 
     /// Detaches every link and removes every pin of every ABI version below the instance's directory; says what went.
     pub fn detach(instance_dir: &Path) -> Result<Vec<String>, KernelError> {
-        let mut gone = Vec::new();
-        for version in directories(instance_dir)? {
-            gone.extend(remove_version(&version)?);
-        }
-        if !gone.is_empty() {
-            remove(instance_dir, fs::remove_dir)?;
-        }
-        Ok(gone)
+        versions::remove_all(instance_dir)
     }
 
     /// Every slot that was used, for a person who looks for what is wrong.
@@ -322,45 +317,6 @@ impl Pinned {
     }
 }
 
-/// Detaches what agents of other ABI versions left attached beside `pin_dir`, and removes their pins: nobody would keep
-/// their maps up to date, so they would go on cutting ports that have moved. Says what went.
-pub(super) fn remove_other_versions(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
-    let mut report = Vec::new();
-    let Some(instance_dir) = pin_dir.parent() else {
-        return Ok(report);
-    };
-    for version in directories(instance_dir)? {
-        if version != pin_dir {
-            let pins = remove_version(&version)?.len();
-            report.push(format!(
-                "programs and maps of another ABI version removed from {} ({pins} pins); cuts that the journal knows \
-                 are armed anew",
-                version.display()
-            ));
-        }
-    }
-    Ok(report)
-}
-
-fn remove_version(version: &Path) -> Result<Vec<String>, KernelError> {
-    let mut gone = Vec::new();
-    for link in attach::link_pins(version)? {
-        // A filter of an interface that is gone went with it.
-        if let Some(name) = interfaces::name(link.index) {
-            attach::remove_filter(&name, &link.kind).map_err(|problem| KernelError::Load {
-                what: format!("detaching {} from {name}", link.kind),
-                problem,
-            })?;
-        }
-    }
-    for pin in entries(version)? {
-        remove(&pin, fs::remove_file)?;
-        gone.push(pin.display().to_string());
-    }
-    remove(version, fs::remove_dir)?;
-    Ok(gone)
-}
-
 /// The memory-mapped tables under `pin_dir`, if every map there has its shape.
 ///
 /// # Errors
@@ -391,37 +347,4 @@ pub(super) fn data(pin_dir: &Path, name: &'static str) -> Result<MapData, Kernel
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
-    let failed = |source| KernelError::Pin {
-        what: "listing",
-        path: dir.to_owned(),
-        source,
-    };
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = fs::read_dir(dir).map_err(failed)?;
-    entries
-        .map(|entry| entry.map(|e| e.path()).map_err(failed))
-        .collect()
-}
-
-/// The directories of ABI versions: `v` and a number. Anything else is not ours.
-fn directories(instance_dir: &Path) -> Result<Vec<PathBuf>, KernelError> {
-    let mut found = entries(instance_dir)?;
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok())
-    });
-    Ok(found)
-}
-
-fn remove(path: &Path, how: fn(PathBuf) -> std::io::Result<()>) -> Result<(), KernelError> {
-    how(path.to_owned()).map_err(|source| KernelError::Pin {
-        what: "removing",
-        path: path.to_owned(),
-        source,
-    })
 }

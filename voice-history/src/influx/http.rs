@@ -1,4 +1,5 @@
-//! HTTP as far as InfluxDB needs it: one request a connection (HTTP/1.0, so that answers come whole), every wait bounded.
+//! HTTP as far as InfluxDB needs it: one request a connection (HTTP/1.0, so that answers come whole), every wait bounded, and
+//! all of them together.
 
 use super::Settings;
 use std::{
@@ -6,12 +7,14 @@ use std::{
     io::{self, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     str::FromStr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Of each read and write.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Of a request in all, however often a byte comes: whoever ends waits for one that is under way.
+const DONE_WITHIN: Duration = Duration::from_secs(10);
 /// A longer answer is cut off, and an error.
 const MAX_ANSWER: u64 = 64 << 20;
 
@@ -67,6 +70,8 @@ pub(super) struct Client {
     database: String,
     user: Option<(String, String)>,
     keep: Duration,
+    /// All requests end by then.
+    until: Option<Instant>,
 }
 
 impl Client {
@@ -76,6 +81,15 @@ impl Client {
             database: settings.database.clone(),
             user: settings.user.clone(),
             keep: settings.max_age,
+            until: None,
+        }
+    }
+
+    /// The same, whose requests end by then, all of them together.
+    pub(super) fn until(&self, until: Instant) -> Client {
+        Client {
+            until: Some(until),
+            ..self.clone()
         }
     }
 
@@ -114,9 +128,8 @@ impl Client {
     }
 
     fn request(&self, target: &str, header: &str, body: &[u8]) -> io::Result<Said> {
-        let mut stream = self.connect()?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        let until = Instant::now() + DONE_WITHIN;
+        let mut stream = self.connect(self.until.map_or(until, |end| end.min(until)))?;
         let head = format!(
             "POST {target} HTTP/1.0\r\nHost: {}\r\n{header}Content-Length: {}\r\n\r\n",
             self.address.host,
@@ -134,15 +147,61 @@ impl Client {
         said(&answer)
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
+    fn connect(&self, until: Instant) -> io::Result<Connection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
         for address in (self.address.host.as_str(), self.address.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_WITHIN) {
-                Ok(stream) => return Ok(stream),
+            match TcpStream::connect_timeout(&address, wait(CONNECT_WITHIN, until)?) {
+                Ok(stream) => return Ok(Connection { stream, until }),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+}
+
+/// A connection that is waited for no longer than until then, however slowly the other side goes on.
+struct Connection {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream
+            .set_read_timeout(Some(wait(ANSWER_WITHIN, self.until)?))?;
+        self.stream.read(buffer).map_err(in_words)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream
+            .set_write_timeout(Some(wait(ANSWER_WITHIN, self.until)?))?;
+        self.stream.write(bytes).map_err(in_words)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// The next wait: never zero, which the system refuses.
+fn wait(most: Duration, until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(in_words(io::ErrorKind::TimedOut.into()));
+    }
+    Ok(left.min(most))
+}
+
+/// A wait that ended is "Resource temporarily unavailable" to the system.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+            io::ErrorKind::TimedOut,
+            "it takes connections, but does not answer in time",
+        ),
+        _ => error,
     }
 }
 

@@ -13,7 +13,10 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 use voice_room::{Epoch, Incarnation, NodeName, RoomId, State, Version, Wall};
 
 /// First legs asked for in one page: each may need a question of its own.
@@ -55,6 +58,12 @@ struct Series {
 impl Reader {
     pub(super) fn new(client: Client, node: NodeName) -> Reader {
         Reader { client, node }
+    }
+
+    /// The same, for one question that is answered until then or not at all.
+    #[must_use]
+    pub fn until(&self, until: Instant) -> Reader {
+        Reader::new(self.client.until(until), self.node.clone())
     }
 
     /// A room over a time.

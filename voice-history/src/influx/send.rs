@@ -11,6 +11,7 @@ use std::{
     io,
     sync::{
         Arc,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -85,6 +86,9 @@ fn send(client: &Client, spool: &Spool, figures: &Figures, woken: &Receiver<()>)
                 Ok(batch) => judged(client, client.write(&batch)),
                 Err(error) => Outcome::Refused(format!("its file cannot be read: {error}")),
             };
+            figures
+                .failing
+                .store(matches!(outcome, Outcome::Failed(_)), Ordering::Relaxed);
             match outcome {
                 Outcome::Taken => {
                     spool.done(number);

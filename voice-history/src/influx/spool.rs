@@ -22,6 +22,8 @@ pub(super) struct Spool {
 
 #[derive(Default)]
 struct Waiting {
+    /// Whether what lies in the directory is known: not while it cannot be made or read.
+    open: bool,
     /// Number and bytes, oldest first.
     files: VecDeque<(u64, u64)>,
     bytes: u64,
@@ -29,33 +31,31 @@ struct Waiting {
 }
 
 impl Spool {
-    /// Opens or makes it, and finds what waits. A file that was not finished is removed.
-    pub(super) fn open(dir: &Path, max_bytes: u64, figures: Arc<Figures>) -> io::Result<Spool> {
-        fs::create_dir_all(dir)?;
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".part") {
-                fs::remove_file(entry.path())?;
-            } else if let Some(number) = name.strip_suffix(".gz").and_then(|n| n.parse().ok()) {
-                found.push((number, entry.metadata()?.len()));
-            }
-        }
-        found.sort_unstable();
-        let waiting = Waiting {
-            bytes: found.iter().map(|(_, bytes)| bytes).sum(),
-            next: found.last().map_or(0, |(number, _)| number + 1),
-            files: found.into(),
-        };
-        figures.waiting.store(waiting.bytes, Ordering::Relaxed);
-        Ok(Spool {
+    /// One that is opened when it is first used, and tried again while that fails.
+    pub(super) fn new(dir: &Path, max_bytes: u64, figures: Arc<Figures>) -> Spool {
+        Spool {
             dir: dir.into(),
             max_bytes,
-            waiting: Mutex::new(waiting),
+            waiting: Mutex::default(),
             figures,
-        })
+        }
+    }
+
+    /// Opens or makes it, and finds what waits. A file that was not finished is removed.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub(super) fn open(&self) -> io::Result<()> {
+        self.opened().map(drop)
+    }
+
+    fn opened(&self) -> io::Result<MutexGuard<'_, Waiting>> {
+        let mut waiting = self.waiting();
+        if !waiting.open {
+            *waiting = found(&self.dir)?;
+            self.figures.waiting.store(waiting.bytes, Ordering::Relaxed);
+        }
+        Ok(waiting)
     }
 
     /// A panic of another thread leaves plain data behind.
@@ -72,7 +72,7 @@ impl Spool {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(lines.as_bytes())?;
         let bytes = encoder.finish()?;
-        let mut waiting = self.waiting();
+        let mut waiting = self.opened()?;
         let number = waiting.next;
         let part = self.dir.join(format!("{number:012}.part"));
         let laid = fs::write(&part, &bytes).and_then(|()| fs::rename(&part, self.path(number)));
@@ -98,7 +98,7 @@ impl Spool {
 
     /// The oldest batch that waits.
     pub(super) fn oldest(&self) -> Option<(u64, io::Result<Vec<u8>>)> {
-        let number = self.waiting().files.front()?.0;
+        let number = self.opened().ok()?.files.front()?.0;
         Some((number, fs::read(self.path(number))))
     }
 
@@ -133,4 +133,26 @@ impl Spool {
         }
         self.figures.waiting.store(waiting.bytes, Ordering::Relaxed);
     }
+}
+
+fn found(dir: &Path) -> io::Result<Waiting> {
+    fs::create_dir_all(dir)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".part") {
+            fs::remove_file(entry.path())?;
+        } else if let Some(number) = name.strip_suffix(".gz").and_then(|n| n.parse().ok()) {
+            found.push((number, entry.metadata()?.len()));
+        }
+    }
+    found.sort_unstable();
+    Ok(Waiting {
+        open: true,
+        bytes: found.iter().map(|(_, bytes)| bytes).sum(),
+        next: found.last().map_or(0, |(number, _)| number + 1),
+        files: found.into(),
+    })
 }

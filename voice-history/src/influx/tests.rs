@@ -110,7 +110,7 @@ fn the_same_questions_have_the_same_answers_as_the_history_on_disk() {
         reserve: 0,
     });
     for tick in story() {
-        influx.take(&tick).unwrap();
+        influx.take(tick.clone()).unwrap();
         disk.take(tick).unwrap();
     }
     wait_until_sent(&influx);
@@ -197,11 +197,13 @@ fn an_outage_and_a_restart_of_the_agent_within_it_lose_no_snapshot() {
     let ticks = story();
     let (before, rest) = ticks.split_at(40);
     let (during, after) = rest.split_at(40);
-    before.iter().for_each(|tick| influx.take(tick).unwrap());
+    before.iter().for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until_sent(&influx);
 
     server.kill();
-    during[..20].iter().for_each(|tick| influx.take(tick).unwrap());
+    during[..20]
+        .iter()
+        .for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until("an attempt fails", || figures.failed.load(Ordering::Relaxed) > 0);
     assert!(matches!(
         influx.reader().room(&question("a", ALL)),
@@ -213,10 +215,12 @@ fn an_outage_and_a_restart_of_the_agent_within_it_lose_no_snapshot() {
         influx.figures().waiting.load(Ordering::Relaxed) > 0,
         "what was spooled is found again"
     );
-    during[20..].iter().for_each(|tick| influx.take(tick).unwrap());
+    during[20..]
+        .iter()
+        .for_each(|tick| influx.take(tick.clone()).unwrap());
 
     server.run();
-    after.iter().for_each(|tick| influx.take(tick).unwrap());
+    after.iter().for_each(|tick| influx.take(tick.clone()).unwrap());
     wait_until_sent(&influx);
     let answer = influx.reader().room(&question("a", ALL)).unwrap();
     let times: Vec<u64> = answer.snapshots.iter().map(|taken| taken.at.0).collect();
@@ -293,7 +297,7 @@ fn a_malformed_batch_is_set_aside_and_what_passes_is_tried_again_in_order() {
             .iter()
             .map(|name| (name.as_str(), with_packets(n)))
             .collect();
-        influx.take(&tick(START + n * 5000, rooms)).unwrap();
+        influx.take(tick(START + n * 5000, rooms)).unwrap();
     }
     wait_until("all are dealt with", || count(&figures.waiting) == 0);
     assert_eq!(
@@ -333,7 +337,7 @@ fn a_database_that_hangs_holds_nobody_up_for_long_and_a_full_spool_loses_the_old
     let begun = Instant::now();
     for n in 0..100 {
         influx
-            .take(&tick(START + n * 5000, vec![("a", with_packets(n))]))
+            .take(tick(START + n * 5000, vec![("a", with_packets(n))]))
             .unwrap();
     }
     assert!(
@@ -344,6 +348,54 @@ fn a_database_that_hangs_holds_nobody_up_for_long_and_a_full_spool_loses_the_old
     assert!(figures.waiting.load(Ordering::Relaxed) <= 4096);
     let answer = influx.reader().room(&question("a", ALL));
     assert!(matches!(answer, Err(HistoryError::Away(_))), "{answer:?}");
+}
+
+#[test]
+fn changes_of_state_that_the_spools_disk_did_not_take_come_with_the_next_snapshots() {
+    let dir = TempDir::new().unwrap();
+    // Nobody listens there.
+    let settings = settings(9, dir.path());
+    std::fs::write(&settings.spool, "in the way").unwrap();
+    let mut influx = Influx::start(&settings).unwrap();
+    let figures = influx.figures();
+    let mut first = tick(START, vec![("a", snapshot())]);
+    first
+        .transitions
+        .push(change("a", START - 1, None, State::Liveing, 1));
+    assert!(influx.take(first).is_err());
+    assert_eq!(figures.dropped.load(Ordering::Relaxed), 1);
+    std::fs::remove_file(&settings.spool).unwrap();
+    influx.take(tick(START + 5000, vec![("a", snapshot())])).unwrap();
+    let batch = std::fs::File::open(settings.spool.join("000000000000.gz")).unwrap();
+    let mut lines = String::new();
+    flate2::read::GzDecoder::new(batch)
+        .read_to_string(&mut lines)
+        .unwrap();
+    assert_eq!(lines.matches("transition,").count(), 1, "{lines}");
+    assert_eq!(figures.lost_changes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn an_answer_that_comes_a_byte_at_a_time_is_given_up_when_its_question_is_over() {
+    let dir = TempDir::new().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let influx = Influx::start(&settings(listener.local_addr().unwrap().port(), dir.path())).unwrap();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        while stream.write_all(b" ").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let begun = Instant::now();
+    let reader = influx.reader().until(begun + Duration::from_millis(300));
+    let answer = reader.room(&question("a", ALL));
+    let Err(HistoryError::Away(why)) = &answer else {
+        panic!("{answer:?}");
+    };
+    assert!(why.contains("does not answer in time"), "{why}");
+    // Two seconds are for busy cores.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    serving.join().unwrap();
 }
 
 #[test]

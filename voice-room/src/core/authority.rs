@@ -135,6 +135,7 @@ impl Core {
         room.authority = Authority::Ceded(owner);
         self.note("ceded", id, reason.clone());
         self.give_up(now, id, &reason);
+        self.tell_of_other(id);
         // The isolation of another's room is that owner's to tell.
         if let Some(isolated) = self.isolations.get_mut(id) {
             isolated.here_only = true;

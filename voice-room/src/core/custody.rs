@@ -55,8 +55,10 @@ impl Core {
     }
 
     pub(super) fn looked(&mut self, now: Now, id: &RoomId, result: Result<Looked, String>) {
-        let stored = result.as_ref().ok().and_then(|looked| looked.stored.as_ref());
-        self.tell_stored(id, stored.map(|seen| &seen.record));
+        match &result {
+            Ok(looked) => self.tell_stored(id, looked.stored.as_ref().map(|seen| &seen.record)),
+            Err(_) => self.not_stored_yet(now, id),
+        }
         let Some(mut custody) = self.custody.remove(id) else {
             return;
         };

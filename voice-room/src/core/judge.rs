@@ -201,6 +201,12 @@ impl Core {
         );
     }
 
+    /// What is known of a room when somebody else decides on it.
+    pub(super) fn known_of(&mut self, now: Now, id: &RoomId) -> Option<Evidence> {
+        let rooms = self.node_rooms(now);
+        self.evidence(now, id, rooms)
+    }
+
     /// Everything a decision on this room stands on.
     fn evidence(&mut self, now: Now, id: &RoomId, rooms: u32) -> Option<Evidence> {
         let used = self.cap.used(now.mono, self.rules.cap_window);

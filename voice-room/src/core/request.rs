@@ -106,12 +106,13 @@ impl Core {
             Ask::Close { .. } => self.destroy(now, &r.room, EventType::Close, &cause),
             Ask::Block { lasts, .. } => {
                 let lasts = lasts.unwrap_or(self.rules.isolation);
+                let evidence = self.known_of(now, &r.room);
                 self.trip(
                     now,
                     &r.room,
                     Order {
                         rule: Rule::Operator,
-                        evidence: None,
+                        evidence,
                         lasts,
                         cause,
                     },

@@ -149,7 +149,7 @@ impl Core {
         };
         (0..waiting.len())
             .filter(must)
-            .find(|n| fits(waiting.iter().skip(*n), current))
+            .find(|n| fits(waiting.iter().skip(*n), current, self.rules.isolation))
     }
 
     /// Puts everything that waits on top of what is stored, in the same order. No version number is used twice.
@@ -292,7 +292,7 @@ impl Core {
         let authority = room.authority.clone();
         let (highest, highest_op, held_under) = (room.highest, room.highest_op.take(), room.held_under);
         let mut next = Room::new(current, (now.mono, Progress::Ownership), authority);
-        if highest > next.highest {
+        if highest >= next.highest {
             (next.highest, next.highest_op) = (highest, highest_op);
         }
         next.held_under = next.held_under.max(held_under);
@@ -384,14 +384,21 @@ pub(super) fn ends_trip(event: EventType) -> bool {
 }
 
 /// Whether the state table holds each of these changes, one after the other on what is stored.
-fn fits<'a>(waiting: impl Iterator<Item = &'a Pending>, current: Option<&RoomRecord>) -> bool {
+fn fits<'a>(
+    waiting: impl Iterator<Item = &'a Pending>,
+    current: Option<&RoomRecord>,
+    isolation: Duration,
+) -> bool {
     let mut state = current.map(|c| c.state);
     let mut first = true;
     for Pending { change, .. } in waiting {
         let event = &change.event;
         // A life that the store has left behind cannot be tripped in it any more.
         let passed_by = current.is_some_and(|c| c.incarnation > change.record.incarnation);
-        if core::mem::take(&mut first) && passed_by && !begins_life(event.event_type) {
+        // What is over is the trip it ended, and not a later one of the same life that another owner decided.
+        let not_over = event.event_type == EventType::IsolationOver
+            && current.is_some_and(|c| c.state == State::Expired && c.since + isolation > event.timestamp);
+        if core::mem::take(&mut first) && (not_over || passed_by && !begins_life(event.event_type)) {
             return false;
         }
         if !allows(state, event.event_type, event.new_state) {

@@ -6,14 +6,25 @@
 
 use super::{Core, room::Room};
 use crate::{
-    Command, Now, PeerId, RoomId, RoomRecord, State,
+    Command, Mono, Now, PeerId, RoomId, RoomRecord, State,
     command::{Expired, RoomUpdate},
     sync::Known,
 };
-use alloc::format;
+use alloc::{collections::BTreeMap, format, vec::Vec};
 
 /// Rooms about which the store is asked at a time for peers that came back. Of more they hear with their next change.
 const MAX_ASKED: usize = 4_096;
+
+/// Who waits to hear what the store holds of another's room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Peers that came back, with what they know.
+    peers: BTreeMap<PeerId, Known>,
+    /// All who serve the room here.
+    all: bool,
+    /// When a store that could not say is asked again.
+    again: Option<Mono>,
+}
 
 impl Core {
     /// A peer said what it knows: it is told of each room that differs, or of which it waits for an attempt's end.
@@ -30,30 +41,70 @@ impl Core {
     }
 
     fn ask_the_store(&mut self, peer: &PeerId, known: &Known) {
-        let id = &known.room;
+        if let Some(waiting) = self.waiting_for_stored(&known.room) {
+            waiting.peers.insert(peer.clone(), known.clone());
+        }
+    }
+
+    /// It turned out to be another's: what that owner stored was not passed on while the room was thought to be ours.
+    pub(super) fn tell_of_other(&mut self, id: &RoomId) {
+        if self.shares()
+            && let Some(waiting) = self.waiting_for_stored(id)
+        {
+            waiting.all = true;
+        }
+    }
+
+    /// Asks the store about a room, unless it is being asked.
+    fn waiting_for_stored(&mut self, id: &RoomId) -> Option<&mut Waiting> {
         if !self.asked.contains_key(id) {
             if self.asked.len() >= MAX_ASKED {
-                let many = format!("{MAX_ASKED} rooms are asked about, the most: {peer} is not told now");
-                return self.note("known_left_out", id, many);
+                let many = format!(
+                    "{MAX_ASKED} rooms are asked about, the most: of this one peers are not told now"
+                );
+                self.note("known_left_out", id, many);
+                return None;
             }
             self.out(Command::Look { room: id.clone() });
         }
-        let peers = self.asked.entry(id.clone()).or_default();
-        peers.insert(peer.clone(), known.clone());
+        Some(self.asked.entry(id.clone()).or_default())
     }
 
-    /// What the store holds of another's room. One that it does not hold, or when it is away: they know no less than before.
+    /// What the store holds of another's room. One that it does not hold: they know no less than before.
     pub(super) fn tell_stored(&mut self, id: &RoomId, stored: Option<&RoomRecord>) {
-        let peers = self.asked.remove(id).unwrap_or_default();
+        let waiting = self.asked.remove(id).unwrap_or_default();
         let Some(update) = stored.map(as_stored) else {
             return;
         };
-        for (to, known) in peers {
+        if waiting.all {
+            return self.out(Command::PushUpdate(update));
+        }
+        for (to, known) in waiting.peers {
             let given = (known.epoch, known.incarnation, known.version);
             if given < (update.epoch, update.incarnation, update.version) {
                 let update = update.clone();
                 self.out(Command::Tell { to, update });
             }
+        }
+    }
+
+    /// The store could not say: who waits goes on waiting.
+    pub(super) fn not_stored_yet(&mut self, now: Now, id: &RoomId) {
+        let again = now.mono + self.rules.heartbeat;
+        if let Some(waiting) = self.asked.get_mut(id) {
+            waiting.again = Some(again);
+        }
+    }
+
+    pub(super) fn ask_the_store_again(&mut self, now: Now) {
+        let due = |waiting: &mut Waiting| waiting.again.take_if(|at| *at <= now.mono).is_some();
+        let due = self
+            .asked
+            .iter_mut()
+            .filter_map(|(id, w)| due(w).then(|| id.clone()));
+        let due: Vec<RoomId> = due.collect();
+        for room in due {
+            self.out(Command::Look { room });
         }
     }
 

@@ -224,7 +224,15 @@ impl Core {
         let room = self.rooms.get(id)?;
         let record = &room.record;
         let told_under = record.epoch.max(room.held_under);
-        let epoch = room.authority.epoch().unwrap_or(told_under);
+        // Another's end under a number that was told as a change of ours: under its own epoch it contradicts nothing.
+        let contradicts = room.state().is_none()
+            && room.highest >= record.version
+            && room.highest_op.as_ref() != Some(&record.op_id);
+        let epoch = match room.authority.epoch() {
+            _ if contradicts => record.epoch,
+            Some(held) => held,
+            None => told_under,
+        };
         Some(RoomUpdate {
             room: id.clone(),
             incarnation: record.incarnation,

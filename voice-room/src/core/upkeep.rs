@@ -68,7 +68,10 @@ impl Core {
                 continue;
             };
             match stored {
-                Refreshed::Kept => room.kept = Some(now.mono),
+                Refreshed::Kept => {
+                    room.kept = Some(now.mono);
+                    self.sign(now, &id);
+                }
                 Refreshed::Missing => self.put_back(now, &id, None),
                 Refreshed::Differs(stored) if stored.epoch > epoch => self.fenced(now, &id, stored.epoch),
                 Refreshed::Differs(stored) if stored.version < room.record.version => {

@@ -3,6 +3,7 @@
 
 mod absence;
 mod numbers;
+mod others;
 mod sim;
 
 use crate::world::*;

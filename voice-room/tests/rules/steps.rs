@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use voice_room::{
-    Command, Input, Port, Rejected, Rules, State, Version,
+    Command, Entry, Input, Port, Rejected, Rules, State, Version,
     core::StepState,
     input::{Ask, StepResult},
     timeline::{Rule, Step, What},
@@ -253,6 +253,30 @@ fn an_operators_block_lasts_as_asked_within_a_day() {
     assert_eq!(answer.unwrap().unwrap().state, State::Expired);
     assert_eq!(trips(&commands), [("r".to_string(), Rule::Operator)]);
     assert_eq!(w.view("r").block.unwrap().left, secs(24 * 3600));
+}
+
+#[test]
+fn an_operators_block_records_what_was_known_of_the_room_then() {
+    let mut w = World::live(Rules::default(), &["r", "other"]);
+    let (_, commands) = w.ask_as(
+        OPERATOR,
+        "r",
+        Ask::Block {
+            lasts: None,
+            reason: "abuse".into(),
+        },
+    );
+    let known = commands.iter().find_map(|command| match command {
+        Command::Record(Entry {
+            what: What::Trip { evidence, .. },
+            ..
+        }) => evidence.as_ref(),
+        _ => None,
+    });
+    let known = known.unwrap();
+    assert_eq!((known.misses, known.source.is_some()), (0, true), "{known:?}");
+    // The cap counts the node's rooms, and no operator's block.
+    assert_eq!(known.cap, (0, 1));
 }
 
 #[test]

@@ -28,8 +28,16 @@ impl Invariant for Converges {
                 ));
             }
             for (p, name) in PEERS.iter().enumerate().filter(|(p, _)| serves(*p, &room)) {
-                let known = world.peers[p].participant.committed(&room);
-                let known = known.filter(|c| c.state != State::Destroyed);
+                let peer = &world.peers[p];
+                // Its isolation lifts by itself: where nothing is stored any more, it is over for this peer too.
+                let lifted = |state| {
+                    let now = peer.mono(world.now);
+                    state == State::Expired
+                        && of_store.is_none()
+                        && peer.participant.admits(now, &room).is_ok()
+                };
+                let known = peer.participant.committed(&room);
+                let known = known.filter(|c| c.state != State::Destroyed && !lifted(c.state));
                 let known = known.map(|c| (c.state, c.incarnation, c.version));
                 if known != of_store {
                     return Err(format!("{room:?}: stored is {of_store:?}, {name} has {known:?}"));

@@ -27,9 +27,9 @@ pub(super) struct Guest {
     pub(super) features: Vec<String>,
     pub(super) checks: Vec<Check>,
     /// How many checks it says there were; nothing when it did not come to its end.
-    done: Option<u64>,
+    pub(super) done: Option<u64>,
     /// How it ended, when not by itself.
-    ended: Option<String>,
+    pub(super) ended: Option<String>,
 }
 
 /// A check's answer.

@@ -12,6 +12,7 @@ use std::{
 };
 
 /// A suite of Debian.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Suite {
     pub(super) name: &'static str,
     /// What its kernel's version begins with.
@@ -175,7 +176,7 @@ fn wanted(contents: &str) -> Vec<&str> {
                 name.strip_prefix(*module)
                     .is_some_and(|rest| rest.starts_with(".ko"))
             };
-            name.starts_with("vmlinuz") || MODULES.iter().any(|module| is_module(&module))
+            name.starts_with("vmlinuz") || MODULES.iter().any(is_module)
         })
         .collect()
 }

@@ -22,6 +22,12 @@ impl Tried {
         self.problem.is_none()
     }
 
+    /// In a line, as soon as it is known.
+    pub(super) fn words(&self) -> String {
+        let word = self.problem.as_deref().unwrap_or("ok");
+        format!("{}: {word} ({:.1} s)", self.suite, self.took.as_secs_f64())
+    }
+
     fn checks(&self) -> &[Check] {
         self.guest.as_ref().map_or(&[], |guest| &guest.checks)
     }

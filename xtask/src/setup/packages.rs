@@ -30,6 +30,7 @@ pub(crate) const FULL: &[Need] = &[
     ("lintian", "lintian"),
     ("debootstrap", "debootstrap"),
     ("systemd-nspawn", "systemd-container"),
+    ("busybox", "busybox-static"),
 ];
 
 /// For other kernels in virtual machines.

@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -28,6 +29,8 @@ use voice_room::{Mono, RoomId};
 pub(super) const GATEWAYS: usize = 2000;
 /// So many times; the figure is the median of their P99s.
 const ROUNDS: usize = 5;
+/// Whose end the bare service tells.
+const BARE_ROOM: &str = "near-0";
 const WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) fn figures(ns: &Netns, agent: &Agent) -> anyhow::Result<Vec<Figure>> {
@@ -46,7 +49,7 @@ fn of_agent(ns: &Netns, agent: &Agent) -> anyhow::Result<f64> {
     })?;
     let mut rounds = Vec::new();
     for room in &rooms {
-        crowd.forget();
+        crowd.wait_for(room);
         agent.text(&["block", room, "--reason", "bench"])?;
         crowd.wait()?;
         let shown = agent.room(room).context("the room is not known")?;
@@ -70,7 +73,7 @@ fn of_bare(ns: &Netns) -> anyhow::Result<f64> {
     let crowd = Crowd::start(ns, &url)?;
     let mut p99s = Vec::new();
     for _ in 0..ROUNDS {
-        crowd.forget();
+        crowd.wait_for(BARE_ROOM);
         let (tell, told) = std::sync::mpsc::channel();
         begin.send(tell)?;
         let begun = told.recv()?;
@@ -94,7 +97,7 @@ fn serve_bare(
         let server = tokio::spawn(bare::serve(listener, tell));
         let mut streams = Vec::new();
         let expired = StateExpired {
-            room: "near-0".into(),
+            room: BARE_ROOM.into(),
             reason: "blocked by an operator: bench".into(),
             version: 3,
             isolated_until_ms: 1_700_000_000_000,
@@ -125,8 +128,16 @@ struct Crowd {
 #[derive(Default)]
 struct Shared {
     welcomed: AtomicUsize,
-    arrived: Mutex<Vec<Mono>>,
+    arrived: Mutex<Arrived>,
     problems: Mutex<Vec<String>>,
+}
+
+/// Of this round's room: those of earlier rounds are told again, since nobody acknowledges them.
+#[derive(Default)]
+struct Arrived {
+    room: String,
+    /// When each gateway was told first.
+    at: HashMap<usize, Mono>,
 }
 
 impl Crowd {
@@ -151,16 +162,20 @@ impl Crowd {
         Ok(crowd)
     }
 
-    fn forget(&self) {
-        lock(&self.shared.arrived).clear();
+    /// What comes from now on is of this room.
+    fn wait_for(&self, room: &str) {
+        *lock(&self.shared.arrived) = Arrived {
+            room: room.into(),
+            at: HashMap::new(),
+        };
     }
 
     /// Until every one has it.
     fn wait(&self) -> anyhow::Result<()> {
-        let all = || lock(&self.shared.arrived).len() == GATEWAYS;
+        let all = || lock(&self.shared.arrived).at.len() == GATEWAYS;
         let came = clock::poll(WITHIN, || all().then_some(()));
         came.with_context(|| {
-            let (n, problems) = (lock(&self.shared.arrived).len(), lock(&self.shared.problems));
+            let (n, problems) = (lock(&self.shared.arrived).at.len(), lock(&self.shared.problems));
             format!("only {n} of {GATEWAYS} gateways were told; {problems:?}")
         })
     }
@@ -168,7 +183,7 @@ impl Crowd {
     fn p99_since(&self, begun: Mono) -> f64 {
         let arrived = lock(&self.shared.arrived);
         let took = |at: &Mono| at.since(begun).as_secs_f64() * 1000.0;
-        stats::quantile(&arrived.iter().map(took).collect::<Vec<f64>>(), 0.99)
+        stats::quantile(&arrived.at.values().map(took).collect::<Vec<f64>>(), 0.99)
     }
 }
 
@@ -179,7 +194,7 @@ fn connect_all(shared: &Arc<Shared>, url: &str, stop: &AtomicBool) -> anyhow::Re
     runtime.block_on(async {
         let mut streams = JoinSet::new();
         for n in 0..GATEWAYS {
-            streams.spawn(gateway(url.to_owned(), format!("gateway-{n}"), shared.clone()));
+            streams.spawn(gateway(url.to_owned(), n, shared.clone()));
         }
         while !stop.load(Ordering::Relaxed) {
             tokio::select! {
@@ -193,7 +208,7 @@ fn connect_all(shared: &Arc<Shared>, url: &str, stop: &AtomicBool) -> anyhow::Re
     Ok(())
 }
 
-async fn gateway(url: String, id: String, shared: Arc<Shared>) -> anyhow::Result<()> {
+async fn gateway(url: String, n: usize, shared: Arc<Shared>) -> anyhow::Result<()> {
     let mut client = SessionClient::connect(url).await?;
     let (to, outgoing) = mpsc::channel(16);
     let say = |message| PeerMessage {
@@ -206,7 +221,9 @@ async fn gateway(url: String, id: String, shared: Arc<Shared>) -> anyhow::Result
     .await?;
     let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
     request.metadata_mut().insert("peer-role", "gateway".parse()?);
-    request.metadata_mut().insert("peer-id", id.parse()?);
+    request
+        .metadata_mut()
+        .insert("peer-id", format!("gateway-{n}").parse()?);
     let mut answers = client.stream(request).await?.into_inner();
     while let Some(answer) = answers.next().await {
         match answer?.message {
@@ -221,7 +238,12 @@ async fn gateway(url: String, id: String, shared: Arc<Shared>) -> anyhow::Result
                 to.send(say(ToAgent::Keepalive(pong))).await?;
             }
             // Not acknowledged: on the one thread of all gateways that would be measured, not the agent.
-            Some(FromAgent::StateExpired(_)) => lock(&shared.arrived).push(clock::now()),
+            Some(FromAgent::StateExpired(expired)) => {
+                let mut arrived = lock(&shared.arrived);
+                if arrived.room == expired.room {
+                    arrived.at.entry(n).or_insert_with(clock::now);
+                }
+            }
             _ => {}
         }
     }

@@ -180,6 +180,9 @@ fn trip(t: &Trip) -> Vec<String> {
             t.version
         ),
     ];
+    if t.rule == "operator" && t.evidence.is_some() {
+        said.push("What was known then, whether the operator looked at it or not:".into());
+    }
     said.extend(t.evidence.iter().flat_map(evidence));
     said
 }

@@ -102,6 +102,32 @@ Life 3, 2026-11-22
 }
 
 #[test]
+fn an_operators_block_is_told_with_what_was_known_then_and_without_it_where_that_was_not_recorded() {
+    let block = |evidence| Trip {
+        rule: "operator".into(),
+        evidence,
+        until: None,
+        version: 4,
+    };
+    let lines = |evidence| {
+        let story = told(vec![at("03:11:31.500", What::Trip(block(evidence)))]);
+        let entry = story.lines().skip(3).take_while(|line| !line.is_empty());
+        let lines = entry.map(|line| line.trim_start().to_owned());
+        lines.collect::<Vec<_>>()
+    };
+    let known = lines(Some(evidence()));
+    assert!(known[0].ends_with("TRIPPED: an operator said so."), "{known:?}");
+    assert_eq!(
+        known[2..4],
+        [
+            "What was known then, whether the operator looked at it or not:",
+            "18 heartbeats missed in a row; the last one came 92 s ago.",
+        ]
+    );
+    assert_eq!(lines(None).len(), 2);
+}
+
+#[test]
 fn a_hold_says_why_and_what_is_not_known() {
     let facts = Evidence {
         heartbeat_age_ms: None,

@@ -84,3 +84,51 @@ impl Drop for Screen {
         ratatui::restore();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        env,
+        process::{Command, Stdio},
+    };
+
+    /// Set where this test runs itself again, on a terminal of its own.
+    const AGAIN: &str = "VOICE_AGENT_PANICS_ON_ITS_TERMINAL";
+    const SAID: &str = "what a bug would say";
+    /// A terminal goes to its other screen, and back.
+    const ENTER: &str = "\x1b[?1049h";
+    const LEAVE: &str = "\x1b[?1049l";
+
+    #[tokio::test]
+    async fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        if env::var_os(AGAIN).is_some() {
+            let _screen = Screen::enter().unwrap();
+            panic!("{SAID}");
+        }
+        let program = env::current_exe().unwrap();
+        let test = "cli::top::screen::tests::a_panic_gives_the_terminal_back_before_it_is_told";
+        let again = format!(
+            "{AGAIN}=1 {} --exact {test} --nocapture; stty -a",
+            program.display()
+        );
+        // A real terminal, and what is written to it.
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--command", &again, "/dev/null"]);
+        let out = script.stdin(Stdio::null()).output().unwrap();
+        let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+        let at = |what: &str| {
+            shown
+                .find(what)
+                .unwrap_or_else(|| panic!("no {what:?} in {shown:?}"))
+        };
+        assert!(
+            at(ENTER) < at(LEAVE) && at(LEAVE) < at(SAID),
+            "told on the screen that is gone: {shown:?}"
+        );
+        let left: Vec<&str> = shown[at(SAID)..].split_whitespace().collect();
+        for set in ["icanon", "echo", "isig"] {
+            assert!(left.contains(&set), "{set}: {shown:?}");
+        }
+    }
+}

@@ -101,22 +101,50 @@ fn flags_stay_above_the_file() {
 }
 
 #[test]
-fn no_key_of_a_secret_or_of_what_is_opened_at_start_is_live() {
+fn the_key_files_of_tokens_are_read_again_and_one_that_cannot_be_used_refuses_the_reload() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    let line = |id: &str| format!("[tokens]\nkeys = [\"{id}:HS256:{}\"]\n", key.path().display());
+    fs::write(key.path(), "a-secret-of-more-than-32-characters").unwrap();
+    let mut agent = started(&line("a"), &[]);
+    let reloaded = agent.reload(&line("b")).unwrap();
+    assert_eq!(
+        reloaded.tokens.keys().map(|(id, _)| id).collect::<Vec<_>>(),
+        ["b"]
+    );
+    assert_eq!(reloaded.changed[0].key, "tokens.keys");
+
+    fs::write(key.path(), "short").unwrap();
+    let wrong = line("b") + "[trip]\nmode = \"off\"\n";
+    let said = agent.reload(&wrong).unwrap_err().to_string();
+    assert!(
+        said.contains("tokens.keys") && said.contains("at least 32"),
+        "{said}"
+    );
+    assert!(!said.contains("short"), "{said}");
+    fs::write(key.path(), "another-secret-of-more-than-32-characters").unwrap();
+    let after = agent.reload(&line("b")).unwrap();
+    assert_eq!((after.changed, after.config.rules.mode), (vec![], Mode::Enforce));
+}
+
+#[test]
+fn only_rules_the_log_filter_and_the_keys_of_tokens_are_live_and_operations_names_them() {
     let live: Vec<&str> = keys::KEYS
         .iter()
         .filter(|key| key.live)
         .map(|key| key.path)
         .collect();
     assert!(
-        live.iter()
-            .all(|key| ["rooms.", "trip.", "log.", "kernel.detach_on_stop"]
+        live.iter().all(
+            |key| ["rooms.", "trip.", "log.", "tokens.", "kernel.detach_on_stop"]
                 .iter()
-                .any(|part| key.starts_with(part))),
+                .any(|part| key.starts_with(part))
+        ),
         "{live:?}"
     );
     assert!(!live.contains(&"rooms.heartbeat") && !live.contains(&"rooms.quota"));
     let doc = include_str!("../../../../docs/OPERATIONS.md");
-    let told = |key: &&&str| key.starts_with("trip.") || doc.contains(&format!("`{key}`"));
+    let whole = |key: &str| key.starts_with("trip.") || key.starts_with("tokens.");
+    let told = |key: &&&str| whole(key) || doc.contains(&format!("`{key}`"));
     assert!(live.iter().all(|key| told(&key)), "{live:?}");
     let file = Config::default_file();
     assert_eq!(file.matches(" Reloaded.\n").count(), live.len());

@@ -13,6 +13,7 @@ use aya::programs::{
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
 };
 use std::path::Path;
+use voice_common::ABI_VERSION;
 
 /// Where a program goes, its name, and the name of its pin.
 pub(super) struct Side {
@@ -34,9 +35,14 @@ pub(super) const SIDES: [Side; 2] = [
     },
 ];
 
-/// clsact: our filters run first, and this handle (`0x7601` is not one that tc hands out) marks them as ours.
+/// clsact: our filters run first.
 const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0x7601);
+
+/// Marks a filter as ours; not a handle that tc hands out. Each ABI version has its own, so that a start does not replace the
+/// filter of another before it has armed that one's cuts.
+const fn handle(abi_version: u32) -> TcHandle {
+    TcHandle::new(0, 0x7600 | (abi_version & 0xff) as u16)
+}
 
 impl Attacher {
     /// Attaches both sides where they are missing.
@@ -125,7 +131,7 @@ impl Attacher {
         {
             return Err(format!("adding the clsact qdisc: {}", chain(&e)));
         }
-        let old = filter(name, side.attach)?;
+        let old = filter(name, side.attach, ABI_VERSION)?;
         let id = match ours.attach_to_link(old) {
             Ok(id) => id,
             Err(ProgramError::TcError(e)) if netlink_errno(&e) != Some(libc::ENOENT) => {
@@ -137,7 +143,7 @@ impl Attacher {
                     side.attach,
                     TcAttachOptions::Netlink(NlOptions {
                         priority: PRIORITY,
-                        handle: HANDLE,
+                        handle: handle(ABI_VERSION),
                         ..NlOptions::default()
                     }),
                 )
@@ -184,16 +190,17 @@ fn netlink_errno(e: &TcError) -> Option<i32> {
     }
 }
 
-fn filter(name: &str, attach: TcAttachType) -> Result<SchedClassifierLink, String> {
-    SchedClassifierLink::attached(name, attach, PRIORITY, HANDLE, None).map_err(|e| e.to_string())
+fn filter(name: &str, attach: TcAttachType, abi_version: u32) -> Result<SchedClassifierLink, String> {
+    SchedClassifierLink::attached(name, attach, PRIORITY, handle(abi_version), None)
+        .map_err(|e| e.to_string())
 }
 
-/// Removes our clsact filter of the pin kind `kind`, if it is one.
-pub(in crate::kernel) fn remove_filter(name: &str, kind: &str) -> Result<(), String> {
+/// Removes the clsact filter that an agent of this ABI version made, if the pin kind `kind` stands for one.
+pub(in crate::kernel) fn remove_filter(name: &str, kind: &str, abi_version: u32) -> Result<(), String> {
     for side in &SIDES {
         if kind == format!("clsact-{}", side.hook) {
             // Detaches what it stands for when dropped; an error here means that there is none.
-            drop(filter(name, side.attach)?);
+            drop(filter(name, side.attach, abi_version)?);
         }
     }
     Ok(())

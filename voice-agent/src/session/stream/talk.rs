@@ -223,7 +223,7 @@ impl<'s> Talk<'s> {
         if self.is_full() {
             return self.refuse(request_id, self.too_many());
         }
-        let request = translate::room_event(self.info, event, &self.sessions.0.tokens, wall_now())
+        let request = translate::room_event(self.info, event, &self.sessions.tokens(), wall_now())
             .and_then(|request| self.fits(&request.room, &Because::Named).map(|()| request));
         match request {
             Ok(request) => self.request(request_id, request).await,

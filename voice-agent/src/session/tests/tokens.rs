@@ -76,6 +76,27 @@ async fn a_token_that_is_missing_expired_or_garbage_is_invalid_counted_and_the_s
 }
 
 #[tokio::test]
+async fn other_keys_count_from_the_next_request_on_and_the_stream_goes_on() {
+    let mut agent = Agent::with_tokens(Tokens::default()).await;
+    let mut gateway = agent.peer(Role::Gateway, "gw").await;
+    let token = token_lasting("r-1", "alice", Duration::from_secs(600));
+    let host = voice_room::ClientId::new("alice").unwrap();
+    for (keys, holds) in [
+        (Tokens::default(), false),
+        (hs256(), true),
+        (Tokens::default(), false),
+    ] {
+        agent.sessions.set_tokens(keys);
+        let credential = shown(&mut agent, &mut gateway, "r-1", Some(token.clone())).await;
+        assert_eq!(
+            credential == Credential::Token { host: host.clone() },
+            holds,
+            "{credential:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_media_server_needs_no_token() {
     let mut agent = Agent::with_tokens(hs256()).await;
     let mut media = agent.peer(Role::Media, "sfu").await;

@@ -11,6 +11,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter},
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{path::Path, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -90,7 +91,7 @@ impl Exporter {
         if endpoint.starts_with("https:") {
             let mut tls = ClientTlsConfig::new();
             if let Some(file) = &config.ca_file {
-                tls = tls.ca_certificate(Certificate::from_pem(read("traces.ca_file", file)?));
+                tls = tls.ca_certificate(authority(file)?);
             }
             builder = builder.with_tls_config(tls);
         }
@@ -165,6 +166,20 @@ impl Exporter {
                 "spans are not taken by traces.endpoint; they are dropped and counted"
             );
         }
+    }
+}
+
+/// Who may have signed the receiver's certificate. A file without a certificate would fail every handshake, and no start.
+fn authority(file: &Path) -> Result<Certificate, TracesError> {
+    let pem = read("traces.ca_file", file)?;
+    let mut found = CertificateDer::pem_slice_iter(pem.as_bytes());
+    match found.next() {
+        Some(Ok(_)) => Ok(Certificate::from_pem(pem)),
+        Some(Err(_)) | None => Err(TracesError::File {
+            key: "traces.ca_file",
+            path: file.display().to_string(),
+            problem: "no certificate in it: allowed is PEM, -----BEGIN CERTIFICATE-----".into(),
+        }),
     }
 }
 
