@@ -53,7 +53,10 @@ fn clash(marks: &ServedRoom) {
                 ..marks.clone()
             };
             let rooms = vec![served];
-            connection.send(ToAgent::MediaHeartbeat(MediaHeartbeat { rooms, capacity: None }));
+            connection.send(ToAgent::MediaHeartbeat(MediaHeartbeat {
+                rooms,
+                capacity: None,
+            }));
         }
     };
     let told = |room: &str| !evidence::entries(&agent, room, "mark_shared").is_empty();
@@ -67,7 +70,9 @@ fn clash(marks: &ServedRoom) {
 
     let node = Endpoint::bind(&pair.node, (NODE_IP.parse::<Ipv4Addr>().unwrap(), SHARED).into()).unwrap();
     let user = Endpoint::bind(&pair.users, (USER_IP.parse::<Ipv4Addr>().unwrap(), USER).into()).unwrap();
-    agent.text(&["block", "thief", "--for", "60s", "--reason", "a test"]).unwrap();
+    agent
+        .text(&["block", "thief", "--for", "60s", "--reason", "a test"])
+        .unwrap();
     assert_eq!(agent.state("thief"), "EXPIRED");
     let there = user.sender(node.addr().unwrap(), STREAM, 200);
     let back = node.sender(user.addr().unwrap(), STREAM, 200);

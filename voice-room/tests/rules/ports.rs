@@ -1,11 +1,7 @@
 //! Which port is cut with which room.
 
 use crate::world::*;
-use voice_room::{
-    Command, Flow, Input, Port, Rules, State,
-    input::{Heartbeat, Served},
-    timeline::What,
-};
+use voice_room::{Command, Port, Rules, State, timeline::What};
 
 fn bound(commands: &[Command], name: &str) -> Option<Vec<u16>> {
     let bind = |c: &Command| match c {
@@ -238,59 +234,8 @@ fn a_flow_that_two_sources_list_is_bound_to_neither_and_a_cut_of_one_reaches_not
     assert_eq!(w.state("a"), Some(State::Liveing));
 }
 
-/// A room's flow, from one that does not say that the room lives.
-fn told(w: &mut World, name: &str) -> Vec<Command> {
-    let flow = Flow::new(Port(50_000), [10, 0, 0, 9].into(), 7);
-    w.feed(Input::Heartbeat(Heartbeat {
-        source: source("marks"),
-        rooms: vec![Served {
-            room: room(name),
-            ports: vec![],
-            flows: vec![flow],
-            ssrcs: vec![],
-            participants: 0,
-            host: None,
-        }],
-        capacity: None,
-    }))
-}
-
-#[test]
-fn a_room_whose_media_server_names_nothing_is_bound_by_what_another_says_and_lives_by_its_own_word_alone() {
-    let mut w = World::new();
-    w.serve("a", "livekit", &[]);
-    w.rtp("a", 50, 50);
-    w.pass(10);
-    assert_eq!(notes(&told(&mut w, "a"), "not_your_room"), 0);
-    assert_eq!(bound_marks(&w, "a"), (vec![], vec![7], vec![]));
-    w.pass(10);
-    assert_eq!(
-        bound_marks(&w, "a"),
-        (vec![], vec![7], vec![]),
-        "a listing that names nothing takes nothing away"
-    );
-    assert_eq!(w.view("a").source, Some(source("livekit")));
-    w.omit("a");
-    w.rtp("a", 50, 0);
-    let mut cut = Vec::new();
-    for _ in 0..12 {
-        told(&mut w, "a");
-        cut.extend(w.pass(10));
-    }
-    assert_eq!(armed(&cut), ["a"], "although its flow was told all the time");
-}
-
-#[test]
-fn a_room_whose_media_server_names_its_ports_is_bound_by_nothing_that_another_says() {
-    let mut w = World::live(Rules::default(), &["a"]);
-    w.pass(10);
-    let before = bound_marks(&w, "a");
-    assert_eq!(notes(&told(&mut w, "a"), "not_your_room"), 1);
-    assert_eq!(bound_marks(&w, "a"), before);
-}
-
 /// Rooms that the kernel is told to cut.
-fn armed(commands: &[Command]) -> Vec<&str> {
+pub(crate) fn armed(commands: &[Command]) -> Vec<&str> {
     let armed = |c| match c {
         &Command::Arm {
             ref room,
@@ -303,12 +248,12 @@ fn armed(commands: &[Command]) -> Vec<&str> {
 }
 
 /// How often something was left out or ignored under this name.
-fn notes(commands: &[Command], name: &str) -> usize {
+pub(crate) fn notes(commands: &[Command], name: &str) -> usize {
     let named = |c: &&Command| matches!(c, Command::Note { code, .. } if *code == name);
     commands.iter().filter(named).count()
 }
 
-fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {
+pub(crate) fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {
     let view = w.view(name);
     let ports = view.ports.iter().map(|p| p.0).collect();
     let flows = view.flows.iter().map(|f| f.remote_port).collect();

@@ -148,14 +148,14 @@ impl Follower {
     /// While listings fail, a single answer must not make the source look alive with all its other rooms left out: then only a
     /// listing counts.
     async fn look(&mut self, event: Event, list_now: &Notify) -> Result<(), Stopped> {
-        if self.failed || !self.ask(&event.room, event.left).await? {
+        if self.failed || !self.ask(&event.room, event.left.as_ref()).await? {
             list_now.notify_one();
         }
         Ok(())
     }
 
     /// Asks who is in a room and tells it. False: not answered.
-    async fn ask(&mut self, room: &RoomId, left: Option<(ClientId, String)>) -> Result<bool, Stopped> {
+    async fn ask(&mut self, room: &RoomId, left: Option<&(ClientId, String)>) -> Result<bool, Stopped> {
         let present = match self.api.participants(room).await {
             Ok(present) => present,
             Err(error) => {

@@ -141,7 +141,7 @@ impl Rooms {
         room: &RoomId,
         mut present: Vec<Participant>,
         host: Option<ClientId>,
-        left: Option<(ClientId, String)>,
+        left: Option<&(ClientId, String)>,
     ) -> Vec<Input> {
         present.sort_by_key(|participant| participant.joined_at);
         let latest = self.listing;
@@ -176,7 +176,7 @@ impl Rooms {
         &mut self,
         room: &RoomId,
         present: &[Participant],
-        left: Option<(ClientId, String)>,
+        left: Option<&(ClientId, String)>,
     ) -> Vec<Input> {
         let Some(known) = self.rooms.get_mut(room) else {
             return Vec::new();
@@ -193,7 +193,7 @@ impl Rooms {
             known.members.remove(id);
             let is_host = known.host.as_ref() == Some(id);
             if is_host {
-                let why = left.as_ref().filter(|(who, _)| who == id);
+                let why = left.filter(|(who, _)| who == id);
                 let why = why.map_or("it is no longer listed", |(_, why)| why);
                 let reason = format!("host {id}: {why}");
                 told.push(facts::request(&self.source, room, Ask::HostDisconnect { reason }));

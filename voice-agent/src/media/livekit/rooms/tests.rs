@@ -45,7 +45,7 @@ fn looked_as(
         joined_at,
     });
     let left = left.map(|(id, why)| (client(id), why.to_owned()));
-    words(&rooms.looked(&room(id), present.collect(), host.map(client), left))
+    words(&rooms.looked(&room(id), present.collect(), host.map(client), left.as_ref()))
 }
 
 /// Inputs in short: `alpha:2` in a heartbeat, `alpha/ann join host`, `alpha disconnect (why)`.
