@@ -44,7 +44,7 @@ impl Core {
             );
             self.note("told_anothers", id, detail);
         }
-        if is_known && its.iter().all(|mark| self.owns(id, mark)) {
+        if is_known && its.iter().all(|mark| self.owner(mark) == Some(id)) {
             return;
         }
         self.unclaim_all(id);
@@ -61,30 +61,32 @@ impl Core {
         self.bind(now, id);
     }
 
-    fn owns(&self, id: &RoomId, mark: &Mark) -> bool {
-        self.claims.get(mark).and_then(|c| c.owner.as_ref()) == Some(id)
-    }
-
     /// Whether binding this room by the mark could reach packets of a room that is known by something there.
     fn is_anothers(&self, id: &RoomId, mark: &Mark) -> bool {
-        let claimed = |mark: &Mark, counts: &dyn Fn(&RoomId) -> bool| {
-            let claim = self.claims.get(mark);
-            claim.is_some_and(|c| {
-                let owned = c.owner.as_ref().is_some_and(|other| other != id);
-                owned || c.listed_by.iter().any(|other| other != id && counts(other))
-            })
-        };
-        if claimed(mark, &|_| true) {
-            return true;
-        }
         let port = mark.port();
-        if *mark == Mark::Port(port) {
-            let told = self.told.get(&port);
-            return told.is_some_and(|rooms| rooms.iter().any(|other| other != id));
-        }
-        claimed(&Mark::Port(port), &|other| {
-            self.marks_by(other) == MarksBy::Source
-        })
+        let taken = || self.is_claimed(mark, |other| other != id);
+        let told = || {
+            self.told
+                .get(&port)
+                .is_some_and(|rooms| rooms.iter().any(|r| r != id))
+        };
+        let owned = || self.owner(&Mark::Port(port)).is_some_and(|other| other != id);
+        let is_named = |other: &RoomId| other != id && self.marks_by(other) == MarksBy::Source;
+        // The odd port carries the RTCP of the even one below.
+        let named = [port, Port(port.0 & !1)].map(Mark::Port);
+        taken()
+            || owned()
+            || (*mark == Mark::Port(port) && told())
+            || named.iter().any(|mark| self.is_claimed(mark, is_named))
+    }
+
+    fn is_claimed(&self, mark: &Mark, by: impl Fn(&RoomId) -> bool) -> bool {
+        let claim = self.claims.get(mark);
+        claim.is_some_and(|claim| claim.owner.iter().chain(claim.listed_by.iter()).any(by))
+    }
+
+    fn owner(&self, mark: &Mark) -> Option<&RoomId> {
+        self.claims.get(mark)?.owner.as_ref()
     }
 
     fn marks_by(&self, id: &RoomId) -> MarksBy {
@@ -102,7 +104,9 @@ impl Core {
         }
         let flows = served.flows.iter().map(|f| f.port);
         let ssrcs = served.ssrcs.iter().map(|s| s.port);
-        let ports: BTreeSet<Port> = served.ports.iter().copied().chain(flows).chain(ssrcs).collect();
+        let named = served.ports.iter().copied().chain(flows).chain(ssrcs);
+        // With an even port goes the odd one above, which carries its RTCP.
+        let ports: BTreeSet<Port> = named.flat_map(|port| [port, Port(port.0 | 1)]).collect();
         let mut losers: BTreeSet<RoomId> = BTreeSet::new();
         for port in ports {
             for other in self.told.remove(&port).unwrap_or_default() {

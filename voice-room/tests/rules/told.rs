@@ -114,6 +114,22 @@ fn what_another_room_is_known_by_is_not_bound_when_told_and_stays_that_rooms() {
 }
 
 #[test]
+fn the_rtcp_of_a_room_whose_source_names_its_ports_is_not_bound_when_told() {
+    let mut w = World::live(Rules::default(), &["named"]);
+    livekit(&mut w, &["a"]);
+    assert_eq!(notes(&tell(&mut w, "a", &[50_001], &[], &[]), "told_anothers"), 1);
+    tell(&mut w, "a", &[50_003], &[], &[]);
+    assert_eq!(bound_marks(&w, "a"), (vec![50_003], vec![], vec![]));
+    w.serve("next", "sfu", &[50_002]);
+    w.pass(5);
+    assert_eq!(
+        bound_marks(&w, "a"),
+        (vec![], vec![], vec![]),
+        "it gives way there too"
+    );
+}
+
+#[test]
 fn a_flow_on_a_port_that_named_rooms_share_is_not_bound_when_told() {
     let mut w = World::new();
     for name in ["x", "y"] {
