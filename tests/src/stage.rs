@@ -19,6 +19,8 @@ pub const ALPHA: &str = "alpha";
 pub const BETA: &str = "beta";
 /// Things that happen at once in the agent.
 pub const SOON: Duration = Duration::from_secs(5);
+/// For what has to be there before a test begins: nothing is shown by it, and other tests run beside.
+const SET_UP: Duration = Duration::from_secs(20);
 /// A cut ends this close to its deadline.
 pub const LIFT_TOLERANCE: Duration = Duration::from_millis(20);
 /// A packet stamped by the interface this long before a deadline may be judged after it.
@@ -93,8 +95,8 @@ impl Stage {
             settings,
         };
         for room in [ALPHA, BETA] {
-            stage.wait_state(room, "LIVEING", SOON);
-            clock::wait_for("the kernel sees RTP both ways", SOON, || {
+            stage.wait_state(room, "LIVEING", SET_UP);
+            clock::wait_for("the kernel sees RTP both ways", SET_UP, || {
                 stage.sees_both_ways(room)
             });
         }
