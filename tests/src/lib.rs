@@ -20,6 +20,7 @@ pub mod hostile;
 pub mod influx;
 pub mod interrupt;
 pub mod janus;
+pub mod livekit;
 pub mod manager;
 pub mod member;
 pub mod metrics;

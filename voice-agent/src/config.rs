@@ -9,6 +9,7 @@ mod file;
 mod files;
 pub mod history;
 mod keys;
+mod livekit;
 mod load;
 pub mod redis;
 pub mod reload;
@@ -21,6 +22,7 @@ pub use env::environment;
 pub use error::{ConfigErrors, Mistake, Origin};
 pub(crate) use files::{read_file, read_secret};
 pub use history::{HistoryConfig, HistoryKind};
+pub use livekit::LivekitConfig;
 pub use load::DEFAULT_FILE;
 
 use crate::tokens::KeyFile;
@@ -55,6 +57,8 @@ pub struct Config {
     pub patrol: PatrolConfig,
     /// `[janus]`; `None` unless `janus.admin_socket` is set.
     pub janus: Option<JanusConfig>,
+    /// `[livekit]`; `None` unless `livekit.api` is set.
+    pub livekit: Option<LivekitConfig>,
     /// `[metrics]`
     pub metrics: MetricsConfig,
     /// `[traces]`

@@ -28,6 +28,7 @@ mod serving;
 mod stored;
 mod sync;
 mod tell;
+mod told;
 mod trip;
 mod upkeep;
 pub mod view;
@@ -65,6 +66,7 @@ pub struct Core {
     isolations: BTreeMap<RoomId, Isolated>,
     sources: BTreeMap<SourceId, Source>,
     claims: ports::Claims,
+    told: told::Told,
     maintenance: maintenance::InForce,
     cap: cap::Cap,
     killed: bool,
@@ -132,6 +134,7 @@ impl Core {
             isolations: BTreeMap::new(),
             sources: BTreeMap::new(),
             claims: ports::Claims::new(),
+            told: told::Told::new(),
             maintenance: maintenance::InForce::new(),
             cap: cap::Cap::default(),
             killed: false,

@@ -429,6 +429,13 @@ pub struct Served {
     pub host: Option<ClientId>,
 }
 
+impl Served {
+    /// Whether it says what the room's packets are known by.
+    pub(crate) fn names_marks(&self) -> bool {
+        !(self.ports.is_empty() && self.flows.is_empty() && self.ssrcs.is_empty())
+    }
+}
+
 /// The kernel's counters of one room, cumulative since its binding.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counts {

@@ -108,8 +108,10 @@ fn xdp() {
 /// Takes both TC programs away: the pins of their links, or the filters.
 fn remove_tc(node: &Node) {
     if !Features::detect().tcx {
-        let mut tc = node.pair.node.command("tc");
-        run(tc.args(["qdisc", "del", "dev", NODE_DEV, "clsact"])).unwrap();
+        for hook in ["ingress", "egress"] {
+            let mut tc = node.pair.node.command("tc");
+            run(tc.args(["filter", "del", "dev", NODE_DEV, hook])).unwrap();
+        }
         return;
     }
     let index = node.pair.node.index(NODE_DEV).unwrap();

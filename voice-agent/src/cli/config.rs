@@ -84,6 +84,7 @@ fn shown(c: &Config) -> Value {
         "history": history(&c.history),
         "patrol": { "every": format_duration(c.patrol.every).to_string() },
         "janus": janus(c),
+        "livekit": livekit(c),
         "metrics": {
             "listen": c.metrics.listen.map_or("off".into(), |listen| listen.to_string()),
             "insecure": c.metrics.insecure,
@@ -254,6 +255,18 @@ fn redis(r: &RedisConfig) -> Value {
     })
 }
 
+fn livekit(c: &Config) -> Value {
+    match &c.livekit {
+        None => json!({ "api": "", "api_key": "", "api_secret_file": "" }),
+        Some(l) => json!({
+            "api": l.api,
+            "api_key": l.api_key,
+            "api_secret_file": l.api_secret_file,
+            "webhook_listen": l.webhook_listen,
+        }),
+    }
+}
+
 fn janus(c: &Config) -> Value {
     match &c.janus {
         None => json!({ "admin_socket": "" }),
@@ -278,7 +291,13 @@ mod tests {
 
     #[test]
     fn what_is_in_force_names_every_key_of_the_default_file_and_never_the_secret() {
-        let shown = loaded(&["janus.admin_socket=/run/janus.sock", "janus.admin_secret=hush"]);
+        let shown = loaded(&[
+            "janus.admin_socket=/run/janus.sock",
+            "janus.admin_secret=hush",
+            "livekit.api=127.0.0.1:7880",
+            "livekit.api_key=key",
+            "livekit.api_secret_file=/etc/voice-agent/livekit",
+        ]);
         let file = Config::default_file().replace("\n#", "\n");
         let mut section = "";
         for line in file.lines() {

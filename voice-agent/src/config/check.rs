@@ -21,6 +21,9 @@ const RULES: &[fn(&Draft) -> Broken] = &[
     warning_comes_before_the_trip,
     stuck_time_holds_its_misses,
     janus_secret_has_a_socket,
+    livekit_is_on_this_host,
+    livekit_webhooks_come_from_this_host,
+    livekit_is_whole,
     etcd_has_members,
     etcd_has_a_shared_store,
     etcd_ttl_is_in_seconds,
@@ -146,6 +149,51 @@ fn janus_secret_has_a_socket(draft: &Draft) -> Broken {
         let problem = "is set although janus.admin_socket is not: set the socket too, or neither";
         ("janus.admin_secret", "***".into(), problem.into())
     })
+}
+
+/// Its answers are not authenticated.
+fn livekit_is_on_this_host(draft: &Draft) -> Broken {
+    let api = draft.livekit.api?;
+    (!api.ip().is_loopback()).then(|| {
+        let problem = "allowed: a loopback address and port; the adapter follows the LiveKit of this host";
+        ("livekit.api", api.to_string(), problem.into())
+    })
+}
+
+fn livekit_webhooks_come_from_this_host(draft: &Draft) -> Broken {
+    let listen = draft.livekit.webhook_listen;
+    (!listen.ip().is_loopback()).then(|| {
+        let problem = "allowed: a loopback address and port; the LiveKit of this host posts there";
+        ("livekit.webhook_listen", listen.to_string(), problem.into())
+    })
+}
+
+fn livekit_is_whole(draft: &Draft) -> Broken {
+    let livekit = &draft.livekit;
+    let secret = livekit.api_secret_file.as_ref();
+    match (livekit.api, livekit.api_key.is_empty(), secret) {
+        (Some(_), true, _) => {
+            let problem = "livekit.api is set: name the API key that LiveKit signs its webhooks with";
+            Some(("livekit.api_key", String::new(), problem.into()))
+        }
+        (Some(_), false, None) => {
+            let problem = "livekit.api is set: name the file that holds the secret of livekit.api_key";
+            Some(("livekit.api_secret_file", String::new(), problem.into()))
+        }
+        (None, false, _) => {
+            let problem = "is set although livekit.api is not: set the address too, or neither";
+            Some(("livekit.api_key", livekit.api_key.clone(), problem.into()))
+        }
+        (None, true, Some(file)) => {
+            let problem = "is set although livekit.api is not: set the address too, or neither";
+            Some((
+                "livekit.api_secret_file",
+                file.display().to_string(),
+                problem.into(),
+            ))
+        }
+        _ => None,
+    }
 }
 
 fn etcd_has_members(draft: &Draft) -> Broken {

@@ -4,7 +4,7 @@
 use super::{
     AuditConfig, Config, EtcdConfig, HealthConfig, HistoryConfig, JanusConfig, KernelConfig, LogConfig,
     MetricsConfig, Paths, PatrolConfig, RegistryConfig, RegistryKind, Secret, SessionConfig, SessionTls,
-    StoreConfig, StoreKind, TokensConfig, TracesConfig, XdpPolicy, redis::RedisConfig,
+    StoreConfig, StoreKind, TokensConfig, TracesConfig, XdpPolicy, livekit::LivekitDraft, redis::RedisConfig,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -32,6 +32,7 @@ pub(super) struct Draft {
     pub(super) patrol: PatrolConfig,
     /// No adapter while its `admin_socket` is empty.
     pub(super) janus: JanusConfig,
+    pub(super) livekit: LivekitDraft,
     pub(super) metrics: MetricsConfig,
     pub(super) traces: TracesConfig,
     pub(super) health: HealthConfig,
@@ -107,6 +108,12 @@ impl Draft {
                 admin_secret: Secret(String::new()),
                 events_listen: listen,
             },
+            livekit: LivekitDraft {
+                api: None,
+                api_key: String::new(),
+                api_secret_file: None,
+                webhook_listen: listen,
+            },
             metrics: MetricsConfig {
                 listen: None,
                 insecure: false,
@@ -155,6 +162,7 @@ impl Draft {
         {
             audit.file = Some(paths.state.join("audit.jsonl"));
         }
+        let livekit = self.livekit.whole();
         let has_janus = !self.janus.admin_socket.as_os_str().is_empty();
         Config {
             node,
@@ -169,6 +177,7 @@ impl Draft {
             history: self.history,
             patrol: self.patrol,
             janus: has_janus.then_some(self.janus),
+            livekit,
             metrics: self.metrics,
             traces: self.traces,
             health: self.health,

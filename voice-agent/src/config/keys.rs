@@ -57,6 +57,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "The adapter that learns rooms from a Janus on this host.",
     ),
     (
+        "livekit",
+        "The adapter that learns rooms from the one LiveKit on this host (not from a cluster of them).",
+    ),
+    (
         "metrics",
         "Figures for Prometheus (/metrics), and whether the agent is alive and ready (/livez, /readyz).",
     ),
@@ -744,6 +748,42 @@ pub(super) static KEYS: &[Key] = &[
         text(
             "a loopback address and port, such as \"127.0.0.1:7401\"",
             |d, t| t.parse().map(|v| d.janus.events_listen = v).is_ok(),
+        ),
+    ),
+    key(
+        "livekit.api",
+        "\"\"",
+        "LiveKit's server API, such as \"127.0.0.1:7880\". Empty: no LiveKit adapter.",
+        text(
+            "empty, or a loopback address and port, such as \"127.0.0.1:7880\"",
+            |d, t| {
+                d.livekit.api = t.parse().ok();
+                t.is_empty() || d.livekit.api.is_some()
+            },
+        ),
+    ),
+    key(
+        "livekit.api_key",
+        "\"\"",
+        "The API key that LiveKit signs its webhooks with (`webhook.api_key`).",
+        text("text", |d, t| {
+            t.clone_into(&mut d.livekit.api_key);
+            true
+        }),
+    ),
+    key(
+        "livekit.api_secret_file",
+        "\"\"",
+        "Holds the key's secret, one line; not readable for others. Read at start only.",
+        text(FILE, |d, t| file_of(t, &mut d.livekit.api_secret_file)),
+    ),
+    key(
+        "livekit.webhook_listen",
+        "\"127.0.0.1:7404\"",
+        "Where LiveKit posts its webhooks to (its `webhook.urls`, \"http://127.0.0.1:7404\").",
+        text(
+            "a loopback address and port, such as \"127.0.0.1:7404\"",
+            |d, t| t.parse().map(|v| d.livekit.webhook_listen = v).is_ok(),
         ),
     ),
     key(

@@ -11,6 +11,7 @@ use super::{
     value::Given,
 };
 use crate::{
+    media::livekit::Credentials,
     session::tls::{Tls, TlsError},
     tokens::{KeyMistake, Tokens},
 };
@@ -157,6 +158,12 @@ impl Loader {
         if let Err(TlsError { key, problem }) = self.draft.tls().as_ref().map_or(Ok(()), Tls::check) {
             let origin = self.origin(key);
             self.mistakes.push(Mistake::key(key, origin, problem));
+        }
+        if let Some(livekit) = self.draft.livekit.whole()
+            && let Err(problem) = Credentials::read(&livekit.api_key, &livekit.api_secret_file)
+        {
+            let key = "livekit.api_secret_file";
+            self.mistakes.push(Mistake::key(key, self.origin(key), problem));
         }
         self.finish().map(|config| (config, tokens))
     }

@@ -88,7 +88,7 @@ fn the_default_file_uncommented_gives_the_defaults_and_commented_does_too() {
             .lines()
             .filter(|l| l.contains(" = ") && !l.starts_with('#'))
             .count(),
-        94
+        98
     );
     let defaults = format!("{:?}", load("", &[], &[]).unwrap());
     assert_eq!(format!("{:?}", load(&commented, &[], &[]).unwrap()), defaults);

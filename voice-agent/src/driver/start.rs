@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     api::{self, About},
-    config::{Config, HistoryKind, StoreKind, reload::Reloader},
+    config::{Config, HistoryKind, LivekitConfig, StoreKind, reload::Reloader},
     history::{
         self, History,
         probe::{self, Probed},
     },
     kernel::{self, Kernel, pinned::Pinned},
     lock::AgentLock,
-    media,
+    media::{self, livekit::Credentials},
     privileges::{self, Kept},
     registry::{self, LocalRegistry, Registry, etcd::Etcd},
     relay::{self, Hearing},
@@ -247,6 +247,7 @@ struct Parts {
     patrol_every: Duration,
     history: Option<History>,
     probed: Probed,
+    livekit: Option<Arc<Credentials>>,
 }
 
 impl Parts {
@@ -281,6 +282,7 @@ impl Parts {
         let tiers = Tiers::default();
         // Read with the rights that are left, since new files are read with them too.
         let tls = config.session.tls.as_ref().map(Tls::load).transpose()?;
+        let livekit = config.livekit.as_ref().map(credentials).transpose()?;
         let (traces, exporter) = traces::start(&config.traces, &config.node).context("cannot send traces")?;
         let sessions = Sessions::new(
             config.node.clone(),
@@ -317,6 +319,7 @@ impl Parts {
             patrol_every: config.patrol.every,
             history: None,
             probed: Probed::default(),
+            livekit,
         })
     }
 
@@ -337,6 +340,14 @@ impl Parts {
         self.history = Some(history);
         Ok(Some(writing))
     }
+}
+
+/// Read once: a changed file counts from the next start on.
+fn credentials(livekit: &LivekitConfig) -> anyhow::Result<Arc<Credentials>> {
+    let read = Credentials::read(&livekit.api_key, &livekit.api_secret_file);
+    read.map(Arc::new)
+        .map_err(anyhow::Error::msg)
+        .context("livekit.api_secret_file")
 }
 
 /// The rules, with what the store says of them.
@@ -388,6 +399,7 @@ async fn drive(parts: Parts, messages: mpsc::Receiver<Message>, stop: Cancellati
         patrol_every,
         history: _,
         probed: _,
+        livekit: _,
     } = parts;
     let (results, answers) = mpsc::channel(RESULTS);
     let mut driver = Driver {
@@ -463,6 +475,13 @@ fn start_adapters(
         let (probes, probed, stop) = (config.history.probes.clone(), parts.probed.clone(), stop.clone());
         tasks.spawn(async move {
             probe::run(probes, probed, stop).await;
+            Ok(())
+        });
+    }
+    if let (Some(livekit), Some(credentials)) = (config.livekit.clone(), parts.livekit.clone()) {
+        let (heartbeat, handle, stop) = (config.rules.heartbeat, handle.clone(), stop.clone());
+        tasks.spawn(async move {
+            media::livekit::run(livekit, credentials, heartbeat, handle, stop).await;
             Ok(())
         });
     }

@@ -16,6 +16,7 @@ pub mod wire;
 use crate::{
     config::JanusConfig,
     driver::{Handle, Stopped},
+    media::posts,
 };
 use admin::Admin;
 use counters::Counters;
@@ -88,7 +89,7 @@ pub async fn run(
     tasks.spawn(list::list(asker(), shared.clone(), heartbeat));
     tasks.spawn(list::watch(shared.clone(), heartbeat));
     tasks.spawn(follow::follow(asker(), shared, events));
-    tasks.spawn(events::listen(config.events_listen, sink, shutdown.clone()));
+    tasks.spawn(posts::listen(config.events_listen, sink, shutdown.clone()));
     // The first task to end does so because of the shutdown or because the driver is gone: then all end.
     let ended = shutdown.run_until_cancelled(tasks.join_next()).await;
     tasks.shutdown().await;

@@ -130,6 +130,14 @@ counters! {
     JanusAdminFailed, "janus_admin_failed", "Questions to the admin socket that got no answer or a wrong one.";
     JanusStrayAnswers, "janus_stray_answers", "Answers of another transaction than the one asked for; dropped.";
     JanusListingsFailed, "janus_listings_failed", "Listings that failed: no heartbeat was sent.";
+    LivekitBadTokens, "livekit_bad_tokens", "Webhooks without a token that holds: none, a wrong signature or key, expired; answered 401.";
+    LivekitBadHashes, "livekit_bad_hashes", "Webhooks whose body is not the one that was signed; answered 401.";
+    LivekitBadRequests, "livekit_bad_requests", "Webhooks that were not posted JSON objects with the fields they need, or too large; answered with an error.";
+    LivekitEventsDropped, "livekit_events_dropped", "Webhooks dropped because the queue was full; a listing repairs what they said.";
+    LivekitConnectionsFailed, "livekit_connections_failed", "Connections to the webhook listener that ended with an error.";
+    LivekitInvalidIds, "livekit_invalid_ids", "LiveKit's room names or identities that are not valid here; the room or participant is left out.";
+    LivekitApiFailed, "livekit_api_failed", "Questions to LiveKit's server API that got no answer or a wrong one.";
+    LivekitListingsFailed, "livekit_listings_failed", "Listings of LiveKit that failed: no heartbeat was sent.";
     JanusRoomListsFailed, "janus_room_lists_failed", "Listings without the plugin's list of rooms; empty rooms are unknown then.";
 }
 

@@ -5,6 +5,7 @@ use super::{
     change::Cause,
     ports::{Claim, Mark},
     room::Room,
+    told::{MarksBy, may_tell},
 };
 use crate::{
     EventType, Mono, Now, Port, Rejected, RoomId, SourceId, State,
@@ -33,6 +34,9 @@ impl Core {
         let actor = Actor::Source(source.clone());
         let id = served.room.clone();
         if let Some(room) = self.rooms.get(&id).filter(|r| r.state().is_some()) {
+            if may_tell(room, source, served) {
+                return self.told(now, &id, served);
+            }
             if let Err(rejected) = self.own_room(now.mono, room, &actor) {
                 self.note(
                     rejected.code(),
@@ -44,11 +48,28 @@ impl Core {
         } else if served.participants == 0 || !self.adopt(now, &id, &actor) {
             return self.listed_elsewhere(now, &id, served);
         }
-        self.listed(now, &id, served);
+        self.marks(now, &id, source, served);
         if served.participants > 0 {
             self.beat(now, &id, source, served);
             self.ask_again(now, &id);
         }
+    }
+
+    /// What the room's packets are known by, in a listing of who serves it. One that names nothing takes nothing away that
+    /// others told.
+    fn marks(&mut self, now: Now, id: &RoomId, source: &SourceId, served: &Served) {
+        let Some(room) = self.rooms.get(id) else {
+            return;
+        };
+        if !served.names_marks() && room.marks_by != MarksBy::Source {
+            return;
+        }
+        let is_its = served.participants > 0 || room.record.source.as_ref() == Some(source);
+        self.give_way(now, id, served);
+        if let Some(room) = self.rooms.get_mut(id).filter(|_| is_its) {
+            room.marks_by = MarksBy::Source;
+        }
+        self.listed(now, id, served);
     }
 
     /// A room that its media server lists and nobody owns becomes ours.

@@ -5,7 +5,7 @@
 //! belongs to neither, and each is known there by its flows and SSRCs. What two rooms claim at the same time belongs to
 //! neither, so that none is cut for the other.
 
-use super::{Core, few::Few, room::Room};
+use super::{Core, few::Few, room::Room, told::MarksBy};
 use crate::{Binding, Command, Flow, Mono, Now, Port, RoomId, Ssrc, State, input::Served, timeline::What};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,16 @@ impl Mark {
         }
     }
 
-    fn words(&self) -> String {
+    /// The port it is on.
+    pub(super) fn port(&self) -> Port {
+        match self {
+            Mark::Port(port) => *port,
+            Mark::Flow(flow) => flow.port,
+            Mark::Ssrc(ssrc) => ssrc.port,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
         match self {
             Mark::Port(port) => format!("port {}", port.0),
             Mark::Flow(flow) => flow.to_string(),
@@ -214,19 +223,25 @@ impl Core {
 
     /// Gives back everything of a life that is over.
     pub(super) fn unclaim_all(&mut self, id: &RoomId) {
+        self.forget_told(id);
         for mark in self.marks_of(id) {
-            let Some(claim) = self.claims.get_mut(&mark) else {
-                continue;
-            };
-            claim.listed_by.remove(id);
-            claim.owner.take_if(|owner| owner == id);
-            if claim.owner.is_none() && claim.listed_by.is_empty() {
-                self.claims.remove(&mark);
-            }
+            self.unclaim(id, mark);
         }
         if let Some(room) = self.rooms.get_mut(id) {
             room.listed.clear();
             room.record.ports.clear();
+            room.marks_by = MarksBy::Nobody;
+        }
+    }
+
+    pub(super) fn unclaim(&mut self, id: &RoomId, mark: Mark) {
+        let Some(claim) = self.claims.get_mut(&mark) else {
+            return;
+        };
+        claim.listed_by.remove(id);
+        claim.owner.take_if(|owner| owner == id);
+        if claim.owner.is_none() && claim.listed_by.is_empty() {
+            self.claims.remove(&mark);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     authority::Authority, broken::Degraded, few::Few, ports::Mark, request::accepted, sync::Agreed,
-    view::StepState, witness::Witness,
+    told::MarksBy, view::StepState, witness::Witness,
 };
 use crate::{
     Change, Epoch, Incarnation, Mono, OpId, PeerId, RoomRecord, State, Version, Wall,
@@ -39,6 +39,8 @@ pub(crate) struct Room {
     pub(crate) bound: bool,
     /// What its source listed last. `record.ports` also holds ports it once had and nobody took since.
     pub(crate) listed: Few<Mark>,
+    /// Who said what its packets are known by.
+    pub(crate) marks_by: MarksBy,
     pub(crate) clients: BTreeMap<ClientId, Mono>,
     /// Nearly always none, and a node has many rooms.
     pub(crate) degraded: Option<Box<Degraded>>,
@@ -141,6 +143,7 @@ impl Room {
             heartbeat: None,
             bound: false,
             listed: Few::default(),
+            marks_by: MarksBy::Nobody,
             clients: BTreeMap::new(),
             degraded: None,
             host_seen: None,

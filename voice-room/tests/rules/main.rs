@@ -25,5 +25,6 @@ mod stuck;
 mod sync;
 mod table;
 mod tiers;
+mod told;
 mod witness;
 mod world;

@@ -235,7 +235,7 @@ fn a_flow_that_two_sources_list_is_bound_to_neither_and_a_cut_of_one_reaches_not
 }
 
 /// Rooms that the kernel is told to cut.
-fn armed(commands: &[Command]) -> Vec<&str> {
+pub(crate) fn armed(commands: &[Command]) -> Vec<&str> {
     let armed = |c| match c {
         &Command::Arm {
             ref room,
@@ -248,12 +248,12 @@ fn armed(commands: &[Command]) -> Vec<&str> {
 }
 
 /// How often something was left out or ignored under this name.
-fn notes(commands: &[Command], name: &str) -> usize {
+pub(crate) fn notes(commands: &[Command], name: &str) -> usize {
     let named = |c: &&Command| matches!(c, Command::Note { code, .. } if *code == name);
     commands.iter().filter(named).count()
 }
 
-fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {
+pub(crate) fn bound_marks(w: &World, name: &str) -> (Vec<u16>, Vec<u16>, Vec<u32>) {
     let view = w.view(name);
     let ports = view.ports.iter().map(|p| p.0).collect();
     let flows = view.flows.iter().map(|f| f.remote_port).collect();

@@ -2,10 +2,13 @@
 
 use super::{Finding, Known};
 use crate::{
-    config::{Config, JanusConfig},
-    media::janus::{
-        admin::{Admin, AdminError},
-        counters::Counters,
+    config::{Config, JanusConfig, LivekitConfig},
+    media::{
+        janus::{
+            admin::{Admin, AdminError},
+            counters::Counters,
+        },
+        livekit::{Api, Credentials},
     },
 };
 use std::{
@@ -46,13 +49,44 @@ pub(super) async fn check(config: &Config, known: &Known) -> Vec<Finding> {
                 reached,
             ));
         }
+        None if config.livekit.is_some() => {}
         None if alive => found.push(peers(&known.peers)),
         None => found.push(Finding::info(
             "media source",
-            "no Janus configured: media servers have to connect",
+            "no Janus and no LiveKit configured: media servers have to connect",
         )),
     }
+    if let Some(livekit) = &config.livekit {
+        found.push(api(livekit, ask_livekit(livekit).await));
+        let listen = livekit.webhook_listen;
+        let reached = reach(listen, alive).await;
+        found.push(listener(
+            "livekit webhooks",
+            "livekit.webhook_listen",
+            listen,
+            alive,
+            reached,
+        ));
+    }
     found
+}
+
+/// Why LiveKit's server API does not answer.
+async fn ask_livekit(livekit: &LivekitConfig) -> Result<(), String> {
+    let credentials = Credentials::read(&livekit.api_key, &livekit.api_secret_file)?;
+    let mut api = Api::new(livekit.api, Arc::new(credentials));
+    api.probe().await.map_err(|error| error.to_string())
+}
+
+fn api(livekit: &LivekitConfig, answered: Result<(), String>) -> Finding {
+    let check = "livekit api";
+    match answered {
+        Ok(()) => Finding::ok(check, format!("{} answers, the key is right", livekit.api)),
+        Err(problem) => {
+            let advice = "start LiveKit; set livekit.api to its `port`, and livekit.api_key and livekit.api_secret_file to one of its `keys`";
+            Finding::fail(check, problem, advice)
+        }
+    }
 }
 
 async fn ask(janus: &JanusConfig) -> Result<(), AdminError> {

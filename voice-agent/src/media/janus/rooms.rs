@@ -4,12 +4,12 @@
 //! before every other fact about it: by it the core adopts a room, or starts one that was only announced.
 
 use super::wire::{Event, Participant};
+use crate::media::facts;
 use std::collections::{BTreeMap, BTreeSet};
 use voice_room::{
     ClientId, Input, Port, RoomId, SourceId, State,
     core::RoomView,
-    input::{Ask, ClientAct, ClientFact, Heartbeat, Request, Served},
-    timeline::Actor,
+    input::{Ask, ClientAct, Heartbeat, Served},
 };
 
 /// How many leavings are remembered while a listing is under way. What exceeds it, the next listing repairs.
@@ -262,29 +262,11 @@ impl Rooms {
     }
 
     fn client(&self, room: &RoomId, client: &ClientId, what: ClientAct, is_host: bool) -> Input {
-        Input::Client(ClientFact {
-            room: room.clone(),
-            client: client.clone(),
-            what,
-            is_host,
-            actor: Actor::Source(self.source.clone()),
-            incarnation: None,
-            reply: None,
-        })
+        facts::client(&self.source, room, client, what, is_host)
     }
 
     fn request(&self, room: &RoomId, ask: Ask) -> Input {
-        Input::Request(Request {
-            room: room.clone(),
-            ask,
-            actor: Actor::Source(self.source.clone()),
-            op_id: None,
-            incarnation: None,
-            sequence: None,
-            trace_id: None,
-            reply: None,
-            participants: Vec::new(),
-        })
+        facts::request(&self.source, room, ask)
     }
 }
 

@@ -1,8 +1,12 @@
 //! The listener on a real loopback socket: what it takes, what it refuses, and that a full queue does not hold it up.
 
 use super::*;
-use std::sync::atomic::Ordering::Relaxed;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use crate::media::posts::{BODY_BOUND, accept};
+use std::{net::SocketAddr, sync::atomic::Ordering::Relaxed};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use voice_room::{ClientId, RoomId};
 
 const DETACHED: &str = r#"{"type":2,"handle_id":5,"event":{"name":"detached"}}"#;

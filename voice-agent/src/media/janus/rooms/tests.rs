@@ -2,7 +2,11 @@
 
 use super::*;
 use std::time::Duration;
-use voice_room::{Epoch, Incarnation, Version, Wall, timeline::Progress};
+use voice_room::{
+    Epoch, Incarnation, Version, Wall,
+    input::{ClientFact, Request},
+    timeline::{Actor, Progress},
+};
 
 fn source() -> SourceId {
     SourceId::new("janus").unwrap()
