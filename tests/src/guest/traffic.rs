@@ -11,7 +11,7 @@ use crate::{
     rtp::packet::Packet,
 };
 use nix::sys::socket::{setsockopt, sockopt};
-use std::{net::UdpSocket, thread, time::Duration};
+use std::{net::UdpSocket, process::Command, thread, time::Duration};
 use voice_agent::{
     config::XdpPolicy,
     kernel::{Features, pinned::Pinned},
@@ -109,8 +109,9 @@ fn xdp() {
 fn remove_tc(node: &Node) {
     if !Features::detect().tcx {
         for hook in ["ingress", "egress"] {
-            let mut tc = node.pair.node.command("tc");
-            run(tc.args(["filter", "del", "dev", NODE_DEV, hook])).unwrap();
+            // Not through busybox's nsenter, which takes its own tc.
+            let tc = || run(Command::new("tc").args(["filter", "del", "dev", NODE_DEV, hook]));
+            node.pair.node.run(tc).unwrap().unwrap();
         }
         return;
     }
