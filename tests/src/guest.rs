@@ -5,25 +5,48 @@ mod load;
 mod shared;
 mod traffic;
 
-use crate::verdicts::{BLOCKED, OPEN, cases};
+use crate::{
+    programs::Programs,
+    verdicts::{BLOCKED, OPEN, cases, programs},
+};
 use nix::sys::utsname::uname;
 use serde::Serialize;
 use std::{
     io::{self, Write},
-    panic,
+    panic::{self, AssertUnwindSafe},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 use voice_agent::kernel::Features;
 
-/// A check. Panics when it does not hold.
-#[derive(Debug, Clone, Copy)]
-struct Check {
+/// Checks that share what one beginning made: to start an agent takes a virtual machine a second or more.
+struct Stage<T: 'static> {
     group: &'static str,
-    /// What it shows, as a sentence.
-    name: &'static str,
-    run: fn(),
+    begin: fn() -> T,
+    checks: &'static [Check<T>],
 }
+
+/// What it shows, as a sentence, and how. Panics when it does not hold.
+type Check<T> = (&'static str, fn(&mut T));
+
+/// A [`Stage`] of any kind.
+trait Checks: Sync {
+    fn names(&self) -> Vec<&'static str>;
+    /// Runs every check and tells of each.
+    fn run(&self, tell: &mut dyn FnMut(&Outcome) -> io::Result<()>) -> io::Result<()>;
+}
+
+const STAGES: &[&dyn Checks] = &[
+    &load::STAGE,
+    &VERDICTS,
+    &traffic::TC,
+    &traffic::OLDER,
+    &traffic::ON_TRIP,
+    &traffic::XDP,
+    &traffic::DEADLINE,
+    &shared::TC,
+    &shared::XDP,
+];
 
 /// The first line.
 #[derive(Debug, Serialize)]
@@ -53,71 +76,65 @@ struct Done {
 pub fn run(out: &mut impl Write) -> io::Result<bool> {
     keep_messages();
     line(out, &kernel()?)?;
-    let checks = checks();
     let mut all_hold = true;
-    for check in &checks {
-        let outcome = check.run();
-        all_hold &= outcome.problem.is_none();
-        line(out, &outcome)?;
+    for stage in STAGES {
+        stage.run(&mut |outcome| {
+            all_hold &= outcome.problem.is_none();
+            line(out, outcome)
+        })?;
     }
-    line(out, &Done { checks: checks.len() })?;
+    let checks = STAGES.iter().map(|stage| stage.names().len()).sum();
+    line(out, &Done { checks })?;
     Ok(all_hold)
 }
 
-fn checks() -> Vec<Check> {
-    let groups = [
-        ("load", load::CHECKS),
-        ("verdicts", VERDICTS),
-        ("traffic", traffic::CHECKS),
-        ("traffic", shared::CHECKS),
-    ];
-    let of = |(group, checks): (&'static str, &'static [Named])| {
-        checks.iter().map(move |(name, run)| Check {
-            group,
-            name,
-            run: *run,
-        })
-    };
-    groups.into_iter().flat_map(of).collect()
-}
-
-/// A check and its name.
-type Named = (&'static str, fn());
-
 /// On few ports: an emulated machine takes a hundred milliseconds for each frame, whose every counter is read.
-const VERDICTS: &[Named] = &[
-    ("every wrapping of a datagram is understood", || {
-        cases::every_wrapping(Features::detect(), &[BLOCKED]);
-    }),
-    ("a payload is classed by its first two bytes", || {
-        cases::payload_classes(Features::detect(), &[OPEN, BLOCKED]);
-    }),
-    ("what is not understood passes and is counted", || {
-        cases::not_understood(Features::detect());
-    }),
-    ("the kill switch comes before every drop", || {
-        cases::kill_switch(Features::detect());
-    }),
-    ("the peer's port never decides", || {
-        cases::peers_port(Features::detect());
-    }),
-    ("a verdict ends by itself at its deadline", || {
-        cases::deadline(Features::detect());
-    }),
-];
+static VERDICTS: Stage<Programs> = Stage {
+    group: "verdicts",
+    begin: || programs(Features::detect()),
+    checks: &[
+        ("every wrapping of a datagram is understood", |programs| {
+            cases::every_wrapping(programs, &[BLOCKED]);
+        }),
+        ("a payload is classed by its first two bytes", |programs| {
+            cases::payload_classes(programs, &[OPEN, BLOCKED]);
+        }),
+        (
+            "what is not understood passes and is counted",
+            cases::not_understood,
+        ),
+        ("the kill switch comes before every drop", cases::kill_switch),
+        ("the peer's port never decides", cases::peers_port),
+        ("a verdict ends by itself at its deadline", cases::deadline),
+    ],
+};
 
-impl Check {
-    fn run(self) -> Outcome {
-        let begun = Instant::now();
-        let held = panic::catch_unwind(self.run);
-        Outcome {
-            group: self.group,
-            name: self.name,
-            milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            problem: held
-                .is_err()
-                .then(|| message().unwrap_or_else(|| "it panicked".into())),
+impl<T> Checks for Stage<T> {
+    fn names(&self) -> Vec<&'static str> {
+        self.checks.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn run(&self, tell: &mut dyn FnMut(&Outcome) -> io::Result<()>) -> io::Result<()> {
+        let mut stage = None;
+        for (name, check) in self.checks {
+            let begun = Instant::now();
+            let held = panic::catch_unwind(AssertUnwindSafe(|| {
+                check(stage.get_or_insert_with(self.begin));
+            }));
+            if held.is_err() {
+                // What a failed check leaves behind is not the next one's.
+                stage = None;
+            }
+            tell(&Outcome {
+                group: self.group,
+                name,
+                milliseconds: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                problem: held
+                    .is_err()
+                    .then(|| message().unwrap_or_else(|| "it panicked".into())),
+            })?;
         }
+        Ok(())
     }
 }
 
@@ -159,21 +176,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_that_panics_is_a_problem_in_its_own_words_and_one_that_does_not_is_none() {
+    fn a_check_that_panics_is_a_problem_in_its_own_words_and_the_next_one_begins_anew() {
         keep_messages();
-        let check = |run| Check {
+        let stage = Stage {
             group: "load",
-            name: "a name",
-            run,
+            begin: || 0,
+            checks: &[
+                ("first", |n| *n += 1),
+                ("second", |n| panic!("{n} of four")),
+                ("third", |n| assert_eq!(*n, 0)),
+            ],
         };
-        let failed = check(|| panic!("three of four")).run();
-        assert!(failed.problem.unwrap().contains("three of four"));
-        assert_eq!(check(|| {}).run().problem, None);
+        let mut problems = Vec::new();
+        stage
+            .run(&mut |outcome| {
+                problems.push(outcome.problem.clone());
+                Ok(())
+            })
+            .unwrap();
+        assert!(
+            problems[1].as_ref().unwrap().contains("1 of four"),
+            "{problems:?}"
+        );
+        assert_eq!((&problems[0], &problems[2]), (&None, &None));
     }
 
     #[test]
     fn no_two_checks_have_the_same_name() {
-        let mut names: Vec<_> = checks().iter().map(|check| check.name).collect();
+        let mut names: Vec<_> = STAGES.iter().flat_map(|stage| stage.names()).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

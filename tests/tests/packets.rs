@@ -12,7 +12,7 @@ use voice_tests::{
 
 #[test]
 fn every_wrapping_of_a_datagram_is_understood_by_every_program_and_by_the_host() {
-    cases::every_wrapping(Features::detect(), &PORTS);
+    cases::every_wrapping(&mut programs(Features::detect()), &PORTS);
 }
 
 #[test]
@@ -21,17 +21,17 @@ fn an_older_kernels_programs_do_the_same() {
         tcx: false,
         frags: false,
     };
-    cases::every_wrapping(old, &[OPEN, BLOCKED, SHADOW, EXPIRED]);
+    cases::every_wrapping(&mut programs(old), &[OPEN, BLOCKED, SHADOW, EXPIRED]);
 }
 
 #[test]
 fn a_payload_is_classed_by_its_first_two_bytes() {
-    cases::payload_classes(Features::detect(), &PORTS);
+    cases::payload_classes(&mut programs(Features::detect()), &PORTS);
 }
 
 #[test]
 fn what_is_not_understood_passes_even_on_a_blocked_port_and_its_reason_is_counted() {
-    cases::not_understood(Features::detect());
+    cases::not_understood(&mut programs(Features::detect()));
 }
 
 #[test]
@@ -71,17 +71,17 @@ fn a_frame_cut_off_at_any_length_passes_until_its_udp_header_is_whole() {
 
 #[test]
 fn the_kill_switch_comes_before_every_drop_and_changes_nothing_else() {
-    cases::kill_switch(Features::detect());
+    cases::kill_switch(&mut programs(Features::detect()));
 }
 
 #[test]
 fn the_peers_port_never_decides() {
-    cases::peers_port(Features::detect());
+    cases::peers_port(&mut programs(Features::detect()));
 }
 
 #[test]
 fn a_verdict_ends_by_itself_at_its_deadline() {
-    cases::deadline(Features::detect());
+    cases::deadline(&mut programs(Features::detect()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "fails as tests do")]
 
-use super::Named;
+use super::Stage;
 use crate::{
     node::Node,
     programs::{Programs, config},
@@ -10,18 +10,20 @@ use crate::{
 use voice_agent::{config::XdpPolicy, kernel::Features};
 use voice_room::Port;
 
-pub(super) const CHECKS: &[Named] = &[
-    ("the verifier takes every program", taken),
-    (
-        "the verifier takes the programs of an older kernel too",
-        taken_as_older,
-    ),
-    (
-        "the verifier takes the programs with their log on",
-        taken_with_log,
-    ),
-    ("the sockets of the media range are listed", sockets),
-];
+pub(super) static STAGE: Stage<()> = Stage {
+    group: "load",
+    begin: || (),
+    checks: &[
+        ("the verifier takes every program", |()| taken()),
+        ("the verifier takes the programs of an older kernel too", |()| {
+            taken_as_older();
+        }),
+        ("the verifier takes the programs with their log on", |()| {
+            taken_with_log();
+        }),
+        ("the sockets of the media range are listed", |()| sockets()),
+    ],
+};
 
 /// As few of the kernel's abilities as we know how to do with.
 pub(super) const OLD: Features = Features {

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "fails as tests do")]
 
-use super::Named;
+use super::Stage;
 use crate::{
     clock,
     netns::NODE_IP,
@@ -19,20 +19,42 @@ use std::{
 use voice_agent::config::XdpPolicy;
 use voice_room::{Binding, Flow, Port, Ssrc};
 
-pub(super) const CHECKS: &[Named] = &[
-    ("TC cuts one of the rooms on a shared port, by its flows", || {
-        cut_one(XdpPolicy::Off, by_flow);
-    }),
-    ("XDP cuts one of the rooms on a shared port, by its flows", || {
-        cut_one(XdpPolicy::Always, by_flow);
-    }),
-    ("TC cuts one of the rooms on a shared port, by its SSRCs", || {
-        cut_one(XdpPolicy::Off, by_ssrc);
-    }),
-    ("XDP cuts one of the rooms on a shared port, by its SSRCs", || {
-        cut_one(XdpPolicy::Always, by_ssrc);
-    }),
-];
+pub(super) static TC: Stage<Shared> = Stage {
+    group: "traffic",
+    begin: || Shared::new(XdpPolicy::Off),
+    checks: &[
+        (
+            "TC cuts one of the rooms on a shared port, by its flows",
+            |shared| shared.cut_one(by_flow),
+        ),
+        (
+            "TC cuts one of the rooms on a shared port, by its SSRCs",
+            |shared| shared.cut_one(by_ssrc),
+        ),
+    ],
+};
+
+pub(super) static XDP: Stage<Shared> = Stage {
+    group: "traffic",
+    begin: || Shared::new(XdpPolicy::Always),
+    checks: &[
+        (
+            "XDP cuts one of the rooms on a shared port, by its flows",
+            |shared| shared.cut_one(by_flow),
+        ),
+        (
+            "XDP cuts one of the rooms on a shared port, by its SSRCs",
+            |shared| shared.cut_one(by_ssrc),
+        ),
+    ],
+};
+
+/// A node with the port's socket, and the users'.
+pub(super) struct Shared {
+    node: Node,
+    server: Endpoint,
+    ends: Vec<Endpoint>,
+}
 
 const SHARED: u16 = 50_100;
 const N: u64 = 50;
@@ -95,20 +117,30 @@ fn by_ssrc(user: &User) -> Binding {
     }
 }
 
-fn cut_one(xdp: XdpPolicy, by: fn(&User) -> Binding) {
-    let mut node = Node::started(&config(&[], xdp)).unwrap();
-    for user in &USERS {
-        node.kernel().bind(&room(user.room), LIFE, by(user)).unwrap();
+impl Shared {
+    fn new(xdp: XdpPolicy) -> Shared {
+        let node = Node::started(&config(&[], xdp)).unwrap();
+        let any = SocketAddr::new("::".parse().unwrap(), SHARED);
+        let server = Endpoint::bind(&node.pair.node, any).unwrap();
+        let bind = |user: &User| Endpoint::bind(&node.pair.users, (user.ip(), user.port).into()).unwrap();
+        let ends = USERS.iter().map(bind).collect();
+        Shared { node, server, ends }
     }
-    let any = SocketAddr::new("::".parse().unwrap(), SHARED);
-    let server = Endpoint::bind(&node.pair.node, any).unwrap();
-    let bind = |user: &User| Endpoint::bind(&node.pair.users, (user.ip(), user.port).into()).unwrap();
-    let ends: Vec<Endpoint> = USERS.iter().map(bind).collect();
-    expect(&server, &ends, (2 * N, [N, N]));
-    node.block("stuck", Duration::from_secs(3600)).unwrap();
-    expect(&server, &ends, (N, [0, N]));
-    node.kernel().disarm(&room("stuck"));
-    expect(&server, &ends, (2 * N, [N, N]));
+
+    fn cut_one(&mut self, by: fn(&User) -> Binding) {
+        for user in &USERS {
+            self.node.kernel().bind(&room(user.room), LIFE, by(user)).unwrap();
+        }
+        self.expect((2 * N, [N, N]));
+        self.node.block("stuck", Duration::from_secs(3600)).unwrap();
+        self.expect((N, [0, N]));
+        self.node.kernel().disarm(&room("stuck"));
+        self.expect((2 * N, [N, N]));
+    }
+
+    fn expect(&self, wanted: (u64, [u64; 2])) {
+        expect(&self.server, &self.ends, wanted);
+    }
 }
 
 /// What came through of `N` packets each way: to the server in all, from it by user.

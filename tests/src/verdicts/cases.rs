@@ -2,31 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "fails as tests do")]
 
-use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, check, outcome, programs, wrappings};
-use crate::frame::{Extension, Frame, RTCP, RTP, STUN};
+use super::{BLOCKED, Build, OPEN, OPEN_SLOT, PEER, PORTS, SHADOW, check, outcome, wrappings};
+use crate::{
+    frame::{Extension, Frame, RTCP, RTP, STUN},
+    programs::Programs,
+};
 use std::time::Duration;
-use voice_agent::kernel::{Features, tables};
+use voice_agent::kernel::tables;
 use voice_common::{Class, Hook, Reason};
 
 /// Every wrapping of a datagram is understood by every program and by the host.
-pub fn every_wrapping(features: Features, ports: &[u16]) {
-    let mut programs = programs(features);
+pub fn every_wrapping(programs: &mut Programs, ports: &[u16]) {
     for (what, build) in wrappings() {
         for &port in ports {
-            check(
-                &mut programs,
-                &what,
-                port,
-                &|s, d| build(s, d, RTP),
-                Ok(Class::Rtp),
-            );
+            check(programs, &what, port, &|s, d| build(s, d, RTP), Ok(Class::Rtp));
         }
     }
 }
 
 /// A payload is classed by its first two bytes.
-pub fn payload_classes(features: Features, ports: &[u16]) {
-    let mut programs = programs(features);
+pub fn payload_classes(programs: &mut Programs, ports: &[u16]) {
     let payloads: [(&[u8], Class); 12] = [
         (RTP, Class::Rtp),
         (RTCP, Class::Rtcp),
@@ -45,14 +40,14 @@ pub fn payload_classes(features: Features, ports: &[u16]) {
         for &port in ports {
             let what = format!("payload {payload:x?}");
             check(
-                &mut programs,
+                programs,
                 &what,
                 port,
                 &|s, d| Frame::plain4(s, d, payload),
                 Ok(class),
             );
             let padded: Build<'_> = &|s, d| Frame::plain4(s, d, payload).padded();
-            check(&mut programs, &what, port, padded, Ok(class));
+            check(programs, &what, port, padded, Ok(class));
         }
     }
 }
@@ -61,8 +56,7 @@ pub fn payload_classes(features: Features, ports: &[u16]) {
 type Headers = Box<dyn Fn(u16, u16) -> Frame>;
 
 /// What is not understood passes even on a blocked port, and its reason is counted.
-pub fn not_understood(features: Features) {
-    let mut programs = programs(features);
+pub fn not_understood(programs: &mut Programs) {
     let seven = vec![Extension::new(60, 0); 7];
     let later6 = [Extension::fragment(0x0008)];
     let cases: Vec<(&str, Reason, Headers)> = vec![
@@ -123,7 +117,7 @@ pub fn not_understood(features: Features) {
         ),
     ];
     for (what, reason, build) in &cases {
-        check(&mut programs, what, BLOCKED, build, Err(*reason));
+        check(programs, what, BLOCKED, build, Err(*reason));
     }
 }
 
@@ -134,8 +128,7 @@ fn short_ipv4_header(src: u16, dst: u16) -> Frame {
 }
 
 /// The kill switch comes before every drop and changes nothing else.
-pub fn kill_switch(features: Features) {
-    let mut programs = programs(features);
+pub fn kill_switch(programs: &mut Programs) {
     programs.tables().set_kill_switch(true);
     for port in PORTS {
         let wanted = match port {
@@ -143,11 +136,11 @@ pub fn kill_switch(features: Features) {
             _ => Ok(Class::Rtp),
         };
         let build = |s, d| Frame::plain4(s, d, RTP);
-        check(&mut programs, "kill switch", port, &build, wanted);
+        check(programs, "kill switch", port, &build, wanted);
     }
     programs.tables().set_kill_switch(false);
     check(
-        &mut programs,
+        programs,
         "off again",
         BLOCKED,
         &|s, d| Frame::plain4(s, d, RTP),
@@ -156,8 +149,7 @@ pub fn kill_switch(features: Features) {
 }
 
 /// The peer's port never decides.
-pub fn peers_port(features: Features) {
-    let mut programs = programs(features);
+pub fn peers_port(programs: &mut Programs) {
     for hook in Hook::ALL {
         let frame = match hook {
             Hook::TcEgress => Frame::plain4(OPEN, BLOCKED, RTP),
@@ -169,8 +161,7 @@ pub fn peers_port(features: Features) {
 }
 
 /// A verdict ends by itself at its deadline.
-pub fn deadline(features: Features) {
-    let mut programs = programs(features);
+pub fn deadline(programs: &mut Programs) {
     let frame = Frame::plain4(PEER, OPEN, RTP).bytes;
     let deadline = tables::now() + Duration::from_millis(300);
     programs.tables().arm(OPEN_SLOT, deadline, false);
