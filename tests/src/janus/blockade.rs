@@ -145,34 +145,37 @@ fn forward(
     (blocked, nonsense): (&AtomicBool, &Mutex<Option<Nonsense>>),
     stop: &AtomicBool,
 ) {
-    let held = || blocked.load(Ordering::Relaxed);
+    let over = || stop.load(Ordering::Relaxed);
+    let told = || *lock(nonsense);
     let run = || -> anyhow::Result<()> {
         // Connected when it is needed: a stopped Janus takes no connection once its backlog is full.
         let mut janus: Option<OwnedFd> = None;
         impatient(client)?;
         setsockopt(client, sockopt::SndBufForce, &(PACKET * 4))?;
-        while let Some(question) = packet(client, stop)? {
-            while held() && !stop.load(Ordering::Relaxed) {
+        while let Some(question) = packet(client, over)? {
+            while blocked.load(Ordering::Relaxed) && !over() {
                 thread::sleep(Duration::from_millis(20));
             }
-            let said = *lock(nonsense);
-            if let Some(said) = said {
-                let Some(answer) = said.answer(&question)? else {
-                    break;
+            let mut answer = None;
+            if told().is_none() {
+                let server = match janus.take() {
+                    Some(server) => server,
+                    None => connected(real)?,
                 };
-                send(client.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL)?;
-                continue;
+                send(server.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL)?;
+                // A Janus that was stopped meanwhile never answers; then what we are told to say by now does.
+                answer = packet(&server, || over() || told().is_some())?;
+                janus = answer.is_some().then_some(server);
             }
-            let server = match janus.take() {
-                Some(server) => server,
-                None => connected(real)?,
+            let answer = match (answer, told()) {
+                (Some(answer), _) => Some(answer),
+                (None, Some(said)) => said.answer(&question)?,
+                (None, None) => None,
             };
-            send(server.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL)?;
-            let Some(answer) = packet(&server, stop)? else {
+            let Some(answer) = answer else {
                 break;
             };
             send(client.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL)?;
-            janus = Some(server);
         }
         Ok(())
     };
@@ -182,10 +185,10 @@ fn forward(
     }
 }
 
-/// The next packet; `None` when the other side is gone or we shall stop.
-fn packet(fd: &OwnedFd, stop: &AtomicBool) -> nix::Result<Option<Vec<u8>>> {
+/// The next packet; `None` when the other side is gone or there is nothing to wait for any more.
+fn packet(fd: &OwnedFd, over: impl Fn() -> bool) -> nix::Result<Option<Vec<u8>>> {
     let mut buffer = vec![0; PACKET];
-    while !stop.load(Ordering::Relaxed) {
+    while !over() {
         match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Ok(0) => return Ok(None),
             Ok(len) => {
