@@ -3,9 +3,11 @@
 
 mod done;
 mod next;
+mod rooms;
 
 use super::{records::Owner, view::View};
 use crate::telemetry::counters::Counter;
+use rooms::Rooms;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -27,7 +29,7 @@ pub(super) struct Me {
 #[derive(Debug)]
 pub(super) struct Claims {
     me: Me,
-    rooms: BTreeMap<RoomId, Claim>,
+    rooms: Rooms,
     /// Those that are wanted and not held.
     asked: BTreeSet<RoomId>,
     /// Those that are held and of which there is something new to tell.
@@ -61,7 +63,7 @@ impl Claims {
     pub(super) fn new(me: Me) -> Claims {
         Claims {
             me,
-            rooms: BTreeMap::new(),
+            rooms: Rooms::default(),
             asked: BTreeSet::new(),
             untold: BTreeSet::new(),
             degraded: BTreeMap::new(),
@@ -71,10 +73,7 @@ impl Claims {
 
     /// Rooms held, and rooms waited for.
     pub(super) fn count(&self) -> (usize, usize) {
-        (
-            self.rooms.values().filter(|claim| claim.held.is_some()).count(),
-            self.asked.len(),
-        )
+        (self.rooms.held(), self.asked.len())
     }
 
     /// Held rooms of which there is something new to tell.
@@ -88,7 +87,7 @@ impl Claims {
     }
 
     pub(super) fn knows(&self, room: &RoomId) -> bool {
-        self.rooms.contains_key(room)
+        self.rooms.contains(room)
     }
 
     /// Whether something new is to be told of it.
@@ -108,23 +107,19 @@ impl Claims {
     /// The core wants this room. Answered at once if it is held already.
     pub(super) fn ask(&mut self, room: &RoomId, incarnation: Incarnation, now: Mono) -> Option<Input> {
         self.ceded.remove(room);
-        let claim = self
-            .rooms
-            .entry(room.clone())
-            .or_insert_with(|| Claim::new(incarnation, now));
-        claim.incarnation = incarnation;
-        let in_custody = std::mem::take(&mut claim.custodian);
-        match claim.held {
-            Some(revision) if !in_custody => return Some(self.claimed(room, revision)),
-            // Claimed anew, as its owner: then nobody else may take it any more.
-            Some(_) => claim.held = None,
-            None => {}
+        let claim = self.rooms.get(room);
+        let in_custody = claim.is_some_and(|claim| claim.custodian);
+        if let Some(revision) = claim.and_then(|claim| claim.held).filter(|_| !in_custody) {
+            self.rooms.change(room, |claim| claim.incarnation = incarnation);
+            return Some(self.claimed(room, revision));
         }
-        claim.since = now;
-        claim.not_before = Mono(0);
-        claim.told_that_it_waits = false;
-        claim.expected = None;
-        claim.told = None;
+        // One in custody is claimed anew, as its owner: then nobody else may take it any more.
+        let meta = self.rooms.remove(room).and_then(|claim| claim.meta);
+        let claim = Claim {
+            meta,
+            ..Claim::new(incarnation, now)
+        };
+        self.rooms.insert(room.clone(), claim);
         self.asked.insert(room.clone());
         None
     }
@@ -142,13 +137,14 @@ impl Claims {
 
     /// What the core says of a room is told once the room is held.
     pub(super) fn describe(&mut self, meta: Meta) {
-        let Some(claim) = self.rooms.get_mut(&meta.room) else {
-            return;
-        };
-        if claim.held.is_some() {
-            self.untold.insert(meta.room.clone());
+        let room = meta.room.clone();
+        let held = self.rooms.change(&room, |claim| {
+            claim.meta = Some(meta);
+            claim.held.is_some()
+        });
+        if held == Some(true) {
+            self.untold.insert(room);
         }
-        claim.meta = Some(meta);
     }
 
     /// A held room is served less well. Of one that is not, nobody is told: it may be another's.
@@ -173,8 +169,7 @@ impl Claims {
         self.untold.clear();
         self.degraded.clear();
         self.ceded.clear();
-        self.rooms
-            .retain(|_, claim| !std::mem::take(&mut claim.held).is_some_and(|_| claim.custodian));
+        self.rooms.let_all_go();
     }
 
     /// What we believed to hold under this key is not ours any more, or was never taken back: `after` is there instead.
@@ -185,13 +180,12 @@ impl Claims {
         lease: i64,
         now: Mono,
     ) -> Option<Input> {
-        let claim = self.rooms.get_mut(room)?;
-        let held = claim.held?;
+        let held = self.rooms.get(room)?.held?;
         match after {
             // What we know better: an event from before our claim, or of it.
             Some((_, revision, _)) if revision <= held => None,
             Some((owner, revision, on)) if owner.node == self.me.node && on == lease => {
-                claim.held = Some(revision);
+                self.rooms.change(room, |claim| claim.held = Some(revision));
                 Some(self.claimed(room, revision))
             }
             Some((owner, ..)) if owner.node != self.me.node => {
@@ -205,11 +199,13 @@ impl Claims {
             }
             _ => {
                 Counter::RegistryOvertaken.count();
-                *claim = Claim {
-                    meta: claim.meta.take(),
-                    told_that_it_waits: true,
-                    ..Claim::new(claim.incarnation, now)
-                };
+                self.rooms.change(room, |claim| {
+                    *claim = Claim {
+                        meta: claim.meta.take(),
+                        told_that_it_waits: true,
+                        ..Claim::new(claim.incarnation, now)
+                    };
+                });
                 self.untold.remove(room);
                 self.degraded.remove(room);
                 self.asked.insert(room.clone());
@@ -222,11 +218,12 @@ impl Claims {
     pub(super) fn still_waiting(&mut self, problem: &str, now: Mono) -> Vec<Input> {
         let mut inputs = Vec::new();
         for room in &self.asked {
-            if let Some(claim) = self.rooms.get_mut(room)
-                && !claim.told_that_it_waits
-                && now.since(claim.since) >= TELL_AFTER
-            {
-                claim.told_that_it_waits = true;
+            let told = self.rooms.change(room, |claim| {
+                let due = !claim.told_that_it_waits && now.since(claim.since) >= TELL_AFTER;
+                claim.told_that_it_waits |= due;
+                due
+            });
+            if told == Some(true) {
                 inputs.push(not_claimed(room, None, problem));
             }
         }
@@ -239,7 +236,7 @@ impl Claims {
             .owners
             .iter()
             .filter(|(_, owner)| owner.lease == lease && owner.value.node == self.me.node);
-        let unwanted = ours.filter(|(room, _)| !self.rooms.contains_key(*room));
+        let unwanted = ours.filter(|(room, _)| !self.rooms.contains(room));
         let unwanted: Vec<(RoomId, i64)> = unwanted
             .map(|(room, owner)| (room.clone(), owner.revision))
             .collect();

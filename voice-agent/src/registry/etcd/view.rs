@@ -57,6 +57,8 @@ pub(super) struct View {
     pub(super) rooms: BTreeMap<RoomId, At<Room>>,
     /// Keys of rooms under which something stands that is not ours, and what is wrong with it.
     pub(super) foreign: BTreeMap<Key, String>,
+    /// How many rooms are owned with each era: the highest is asked for before every transaction.
+    eras: BTreeMap<u32, usize>,
 }
 
 /// What a change of the view brought.
@@ -77,7 +79,7 @@ impl View {
     /// The highest era that any agent claims with.
     pub(super) fn highest_era(&self) -> u32 {
         let agents = self.agents.values().map(|agent| agent.value.era);
-        let owners = self.owners.values().map(|owner| owner.value.era);
+        let owners = self.eras.last_key_value().map(|(era, _)| *era);
         agents.chain(owners).max().unwrap_or(0)
     }
 
@@ -155,7 +157,7 @@ impl View {
         let of_room = matches!(key, Key::Owner(_) | Key::Room(_)).then(|| key.clone());
         let kept = match key {
             Key::Agent(node) => keep(&mut self.agents, node, kv),
-            Key::Owner(room) => keep(&mut self.owners, room, kv),
+            Key::Owner(room) => self.put_owner(room, kv),
             Key::Room(room) => keep(&mut self.rooms, room, kv),
             Key::Status(_) => Ok(()),
         };
@@ -166,11 +168,38 @@ impl View {
         changes.foreign.extend(foreign);
     }
 
+    fn put_owner(&mut self, room: RoomId, kv: &KeyValue) -> Result<(), Foreign> {
+        let era = |view: &View| view.owners.get(&room).map(|owner| owner.value.era);
+        let before = era(self);
+        let kept = keep(&mut self.owners, room.clone(), kv);
+        let after = era(self);
+        self.recount(before, after);
+        kept
+    }
+
+    /// A room that was owned with one era is owned with another, or by nobody.
+    fn recount(&mut self, before: Option<u32>, after: Option<u32>) {
+        if let Some(era) = after {
+            *self.eras.entry(era).or_default() += 1;
+        }
+        if let Some(era) = before
+            && let Some(rooms) = self.eras.get_mut(&era)
+        {
+            *rooms -= 1;
+            if *rooms == 0 {
+                self.eras.remove(&era);
+            }
+        }
+    }
+
     fn delete(&mut self, key: Key, told: &mut Told) {
         self.foreign.remove(&key);
         match key {
             Key::Agent(node) => drop(self.agents.remove(&node)),
-            Key::Owner(room) => drop(self.owners.remove(&room)),
+            Key::Owner(room) => {
+                let before = self.owners.remove(&room).map(|owner| owner.value.era);
+                self.recount(before, None);
+            }
             Key::Room(room) => {
                 if let Some(at) = self.rooms.remove(&room) {
                     told.insert(room, at);

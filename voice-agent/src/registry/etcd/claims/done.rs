@@ -44,12 +44,12 @@ impl Claims {
                 self.not_won(room, owner.as_ref(), lease, now)
             }
             (Part::Describe { room, told, .. }, Done::Written) => {
-                let claim = self.rooms.get_mut(room)?;
-                claim.told = Some(revision);
-                let newer = claim
-                    .meta
-                    .as_ref()
-                    .is_some_and(|meta| Room::of(meta, &self.me.address) != *told);
+                let address = &self.me.address;
+                let newer = self.rooms.change(room, |claim| {
+                    claim.told = Some(revision);
+                    let meta = claim.meta.as_ref();
+                    meta.is_some_and(|meta| Room::of(meta, address) != *told)
+                })?;
                 if !newer {
                     self.untold.remove(room);
                 }
@@ -79,14 +79,18 @@ impl Claims {
     fn won(&mut self, room: &RoomId, revision: i64) -> Option<Input> {
         Counter::RegistryClaimed.count();
         self.asked.remove(room);
-        let Some(claim) = self.rooms.get_mut(room) else {
+        let won = self.rooms.change(room, |claim| {
+            claim.held = Some(revision);
+            claim.meta.is_some()
+        });
+        match won {
             // Given up while the claim was under way.
-            self.ceded.insert(room.clone(), revision);
-            return None;
-        };
-        claim.held = Some(revision);
-        if claim.meta.is_some() {
-            self.untold.insert(room.clone());
+            None => {
+                self.ceded.insert(room.clone(), revision);
+                return None;
+            }
+            Some(true) => drop(self.untold.insert(room.clone())),
+            Some(false) => {}
         }
         Some(self.claimed(room, revision))
     }
@@ -97,23 +101,24 @@ impl Claims {
             // An earlier try that was not answered has won.
             return self.won(room, revision);
         }
-        let claim = self.rooms.get_mut(room)?;
         match found {
             Found::Ours(_) => None,
             Found::Free(revision) => {
-                claim.expected = Some(revision);
+                self.rooms.change(room, |claim| claim.expected = Some(revision));
                 None
             }
             Found::Theirs(node) => {
+                self.rooms.remove(room)?;
                 Counter::RegistryTaken.count();
                 self.asked.remove(room);
-                self.rooms.remove(room);
                 Some(not_claimed(room, Some(node), "another agent owns it"))
             }
             Found::Untouchable(problem) => {
-                claim.not_before = now + FOREIGN_AGAIN;
-                claim.expected = None;
-                let new = !std::mem::replace(&mut claim.told_that_it_waits, true);
+                let new = self.rooms.change(room, |claim| {
+                    claim.not_before = now + FOREIGN_AGAIN;
+                    claim.expected = None;
+                    !std::mem::replace(&mut claim.told_that_it_waits, true)
+                })?;
                 new.then(|| not_claimed(room, None, &problem))
             }
         }
@@ -148,9 +153,8 @@ impl Claims {
                 tracing::debug!(%room, ?current, "a room's metadata was of another revision; written over it");
             }
         }
-        if let Some(claim) = self.rooms.get_mut(room) {
-            claim.told = Some(there.map_or(0, |kv| kv.mod_revision));
-        }
+        let revision = there.map_or(0, |kv| kv.mod_revision);
+        self.rooms.change(room, |claim| claim.told = Some(revision));
         None
     }
 

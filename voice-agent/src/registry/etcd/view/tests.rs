@@ -38,7 +38,8 @@ fn owner(name: &str, of: &str, lease: i64, revision: i64) -> KeyValue {
     let owner = Owner {
         node: node(of),
         incarnation: Incarnation(1),
-        era: 0,
+        // Whatever it is, the highest is known.
+        era: u32::try_from(revision % 3).unwrap(),
         custodian: false,
     };
     kv(owner_key(&room(name)), write(&owner), lease, revision)
@@ -210,6 +211,8 @@ proptest! {
             }
         }
         prop_assert_eq!(&owners, &whole.owners);
+        let highest = whole.owners.values().map(|owner| owner.value.era).max();
+        prop_assert_eq!(whole.highest_era(), highest.unwrap_or(0));
         prop_assert_eq!(gapped, whole);
     }
 }
