@@ -380,6 +380,14 @@ fn a_redis_that_came_back_empty_is_told_and_counted_and_every_room_is_put_back()
         .matches("the store does not hold rooms that it had taken")
         .count();
     assert!(told >= 1);
+    let doctor = stage.agent.cli(&["doctor"]).unwrap();
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(
+        doctor.contains("of live rooms since the agent started"),
+        "{doctor}"
+    );
+    let status = stage.agent.text(&["status"]).unwrap();
+    assert!(status.contains("lost by it and put back"), "{status}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
     store::{Cursor, position::NoPosition},
     telemetry::{
         audit::{Asked, Audit},
+        counters::Counter,
         logs::recent_lines,
     },
 };
@@ -83,6 +84,7 @@ impl Admin for Ops {
             audit_problem: self.audit.problem(),
             recovered: self.about.recovered.clone(),
             dependencies: self.about.tiers.views().iter().map(convert::dependency).collect(),
+            store_lost_records: Counter::StoreLostRecords.value(),
         }))
     }
 

@@ -117,7 +117,7 @@ pub(super) async fn doctor(config: &Config, out: Output) -> Result<String, Failu
     findings.extend(clock::check());
     findings.extend(disk::check(config, known.agent.as_ref()).await);
     findings.extend(files::check(&config.paths.state));
-    findings.extend(shared::check(config).await);
+    findings.extend(shared::check(config, known.agent.as_ref()).await);
     findings.extend(media::check(config, &known).await);
     findings.push(tls::check(config));
     findings.push(metrics::check(config, known.agent.is_some()).await);

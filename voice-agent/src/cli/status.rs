@@ -45,7 +45,7 @@ fn show(s: &StatusResponse, out: Output) -> String {
             out.tone(Tone::Bad, &format!("NOT WRITTEN: {problem}"))
         );
     }
-    screen += &counts(&rooms, out);
+    screen += &counts(&rooms, s.store_lost_records, out);
     if !s.recovered.is_empty() {
         screen += &format!("at start     {}\n", s.recovered);
     }
@@ -68,7 +68,7 @@ fn maintained(s: &StatusResponse, out: Output) -> String {
         .collect()
 }
 
-fn counts(c: &RoomCounts, out: Output) -> String {
+fn counts(c: &RoomCounts, lost: u64, out: Output) -> String {
     let states = [
         ("CREATED", c.created),
         ("LIVEING", c.liveing),
@@ -90,10 +90,17 @@ fn counts(c: &RoomCounts, out: Output) -> String {
         0 => format!("0 {what}"),
         n => out.tone(tone, &format!("{n} {what}")),
     };
+    let lost = match lost {
+        0 => String::new(),
+        n => {
+            let lost = format!("{} lost by it and put back", text::many(n, "record"));
+            format!(", {}", out.tone(Tone::Look, &lost))
+        }
+    };
     format!(
         "rooms        {}{states}\n\
          attention    {}, {}, {}, {}\n\
-         store        {}\n\
+         store        {}{lost}\n\
          {}\
          packets      {} passed, {} dropped, {} would drop (shadow)\n",
         c.total,

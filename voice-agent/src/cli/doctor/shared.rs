@@ -2,7 +2,9 @@
 
 use super::Finding;
 use crate::{
+    cli::text,
     config::{Config, RegistryKind, StoreKind},
+    proto::admin::StatusResponse,
     registry::etcd,
     store::Redis,
 };
@@ -10,10 +12,11 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(super) async fn check(config: &Config) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, agent: Option<&StatusResponse>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.store.kind == StoreKind::Redis {
         findings.push(store(&addresses(config), ping(config).await));
+        findings.extend(agent.and_then(|agent| lost(agent.store_lost_records)));
     }
     if config.registry.kind == RegistryKind::Etcd {
         let members = config.registry.etcd.endpoints.join(", ");
@@ -59,6 +62,17 @@ fn store(addresses: &str, answer: Result<Duration, String>) -> Finding {
     }
 }
 
+/// What the agent found missing of what Redis had taken.
+fn lost(records: u64) -> Option<Finding> {
+    let advice = "it was emptied, came back without its data or evicts keys: see that it keeps them (appendonly yes, \
+                  maxmemory-policy noeviction)";
+    let said = || {
+        let records = text::many(records, "record");
+        format!("lost {records} of live rooms since the agent started; each was put back")
+    };
+    (records > 0).then(|| Finding::warn("shared store", said(), advice))
+}
+
 fn registry(members: &str, answer: Result<(), String>) -> Finding {
     let check = "registry";
     match answer {
@@ -97,6 +111,15 @@ mod tests {
         assert!(found.advice.unwrap().contains("registry.kind = \"etcd\""));
         assert_eq!(together(StoreKind::Redis, RegistryKind::Etcd), None);
         assert_eq!(together(StoreKind::Embedded, RegistryKind::Local), None);
+    }
+
+    #[test]
+    fn a_store_that_lost_records_is_told_of_with_how_it_keeps_them() {
+        assert_eq!(lost(0), None);
+        let found = lost(2).unwrap();
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.said.contains("lost 2 records"), "{}", found.said);
+        assert!(found.advice.unwrap().contains("noeviction"));
     }
 
     #[test]
