@@ -152,6 +152,11 @@ impl Admin {
         self.ask("list_sessions", json!({})).await.map(drop)
     }
 
+    /// Ends the connection; the next question makes a new one at once.
+    pub(super) fn hang_up(&mut self) {
+        self.socket = None;
+    }
+
     fn failed(&mut self) {
         count(&self.counters.admin_failed);
         self.socket = None;
