@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -16,7 +16,20 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item =
         .env_remove("CARGO_TARGET_DIR")
         .args(args)
         .stdin(Stdio::null());
+    forget_package(&mut command);
     command
+}
+
+/// Does not hand on what cargo says of the package that it runs. The crate ring builds itself anew, and with it all that stands on
+/// it, when that differs from the last build.
+pub(crate) fn forget_package(command: &mut Command) {
+    let of_package = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_package(name)) {
+        command.env_remove(name);
+    }
 }
 
 /// Where cargo leaves the programs of the dev profile.

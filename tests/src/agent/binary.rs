@@ -64,7 +64,12 @@ pub(super) fn root() -> PathBuf {
 /// Builds something of the workspace in `root`, into the target directory of this program.
 pub(super) fn build(profile: &Path, root: &Path, what: &[&str]) -> anyhow::Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet"]).args(what).current_dir(root);
+    // As `cargo xtask` calls it: else the crate ring is built anew, and with it all that stands on it.
+    cargo
+        .args(["build", "--quiet"])
+        .args(what)
+        .current_dir(root)
+        .env_remove("CARGO_MANIFEST_DIR");
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

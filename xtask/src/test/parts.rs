@@ -66,8 +66,11 @@ impl Part {
             .args(["--foreground", "--kill-after=10"])
             .arg(limit.as_secs().to_string())
             .args(&self.run)
-            .current_dir(&self.folder)
-            .env("CARGO_MANIFEST_DIR", &self.folder);
+            .current_dir(&self.folder);
+        command::forget_package(&mut command);
+        if self.name != "docs" {
+            command.env("CARGO_MANIFEST_DIR", &self.folder);
+        }
         command
     }
 
