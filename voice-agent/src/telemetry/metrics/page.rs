@@ -235,7 +235,7 @@ impl Page {
         let passed = kernel.passed_by_reason.iter();
         let passed = passed.map(|(hook, reason, n)| (vec![hook.clone(), reason.clone()], *n));
         let help =
-            "Packets that passed unjudged, as they are of no bound room. Counted since the maps were made.";
+            "Packets that passed unjudged, as they are of no bound room. Counted since the agent started.";
         self.counter("passed_unjudged_packets_total", help, &["hook", "reason"], passed)?;
         self.gauge(
             "kernel_slots_used",
@@ -252,7 +252,7 @@ impl Page {
             one(kernel.ports_bound),
         )?;
         self.shared(kernel)?;
-        let lost = "First-drop events the ring buffer had no room for. Counted since the maps were made.";
+        let lost = "First-drop events the ring buffer had no room for. Counted since the agent started.";
         self.counter("kernel_lost_events_total", lost, &[], one(kernel.lost_events))?;
         let repairs = "Times the kernel side was not as it should be and was set right.";
         self.counter("kernel_repairs_total", repairs, &[], one(kernel.repairs))?;
