@@ -157,7 +157,7 @@ impl View {
         let of_room = matches!(key, Key::Owner(_) | Key::Room(_)).then(|| key.clone());
         let kept = match key {
             Key::Agent(node) => keep(&mut self.agents, node, kv),
-            Key::Owner(room) => self.put_owner(room, kv),
+            Key::Owner(room) => self.put_owner(&room, kv),
             Key::Room(room) => keep(&mut self.rooms, room, kv),
             Key::Status(_) => Ok(()),
         };
@@ -168,8 +168,8 @@ impl View {
         changes.foreign.extend(foreign);
     }
 
-    fn put_owner(&mut self, room: RoomId, kv: &KeyValue) -> Result<(), Foreign> {
-        let era = |view: &View| view.owners.get(&room).map(|owner| owner.value.era);
+    fn put_owner(&mut self, room: &RoomId, kv: &KeyValue) -> Result<(), Foreign> {
+        let era = |view: &View| view.owners.get(room).map(|owner| owner.value.era);
         let before = era(self);
         let kept = keep(&mut self.owners, room.clone(), kv);
         let after = era(self);
