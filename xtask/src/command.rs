@@ -87,6 +87,20 @@ mod tests {
     }
 
     #[test]
+    fn a_package_that_runs_us_is_not_handed_on() {
+        // Set by whoever runs tests: cargo, or `cargo xtask test`.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let mut command = Command::new("env");
+        forget_package(&mut command);
+        let left = quiet(&mut command).unwrap();
+        assert!(
+            !left.contains("CARGO_MANIFEST_") && !left.contains("CARGO_PKG_"),
+            "{left}"
+        );
+        assert!(left.contains("PATH="), "{left}");
+    }
+
+    #[test]
     fn a_quiet_success_gives_standard_output_only() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo err >&2"]);

@@ -68,6 +68,7 @@ impl Part {
             .args(&self.run)
             .current_dir(&self.folder);
         command::forget_package(&mut command);
+        // Of the docs, cargo says itself whose they are.
         if self.name != "docs" {
             command.env("CARGO_MANIFEST_DIR", &self.folder);
         }

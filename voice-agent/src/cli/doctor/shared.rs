@@ -70,7 +70,7 @@ fn lost(records: u64) -> Option<Finding> {
         let records = text::many(records, "record");
         format!("lost {records} of live rooms since the agent started; each was put back")
     };
-    (records > 0).then(|| Finding::warn("shared store", said(), advice))
+    (records > 0).then(|| Finding::warn("records in the shared store", said(), advice))
 }
 
 fn registry(members: &str, answer: Result<(), String>) -> Finding {

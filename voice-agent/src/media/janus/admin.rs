@@ -152,11 +152,6 @@ impl Admin {
         self.ask("list_sessions", json!({})).await.map(drop)
     }
 
-    /// Ends the connection; the next question makes a new one at once.
-    pub(super) fn hang_up(&mut self) {
-        self.socket = None;
-    }
-
     fn failed(&mut self) {
         count(&self.counters.admin_failed);
         self.socket = None;
@@ -176,15 +171,19 @@ impl Admin {
             let len = packet.len();
             return Err(AdminError::Question { question, len });
         }
-        if self.socket.is_none() {
-            self.socket = Some(self.connect()?);
-        }
+        // Put back once it has answered: a question that is broken off ends its connection, on which its answer would come in place
+        // of the next one's.
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => self.connect()?,
+        };
         self.strays = 0;
-        let exchange = self.exchange(question, &packet, &transaction);
+        let exchange = self.exchange(&socket, question, &packet, &transaction);
         let answer = match timeout_at(deadline, exchange).await {
             Ok(answer) => answer?,
             Err(_) => return Err(self.too_late(question)),
         };
+        self.socket = Some(socket);
         match (answer.janus.as_str(), answer.error) {
             ("error", Some(AnswerError { code, reason })) => Err(AdminError::Refused {
                 question,
@@ -239,15 +238,12 @@ impl Admin {
     /// Sends the packet and reads until the answer of this transaction comes; the caller sets the time.
     async fn exchange(
         &mut self,
+        socket: &UnixStream,
         question: &'static str,
         packet: &[u8],
         transaction: &str,
     ) -> Result<Answer, AdminError> {
         let io = |problem| AdminError::Io { question, problem };
-        let socket = self
-            .socket
-            .as_ref()
-            .ok_or_else(|| io(io::ErrorKind::NotConnected.into()))?;
         let fd = socket.as_raw_fd();
         let sent = || Ok(send(fd, packet, MsgFlags::MSG_NOSIGNAL)?);
         socket.async_io(Interest::WRITABLE, sent).await.map_err(io)?;

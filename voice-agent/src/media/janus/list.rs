@@ -69,7 +69,6 @@ pub(super) async fn list(mut asker: Asker, shared: Shared, heartbeat: Duration) 
             Ok(listing) => listing.map_err(ListingError::from),
             Err(_) => {
                 let answers = asker.answers();
-                asker.hang_up();
                 Err(ListingError::TooLong { within, answers })
             }
         };

@@ -37,11 +37,6 @@ impl Asker {
         self.answers.saturating_add(self.admin.strays())
     }
 
-    /// A listing was broken off. The answer that it waited for must not come in place of the next one's.
-    pub(super) fn hang_up(&mut self) {
-        self.admin.hang_up();
-    }
-
     /// Every participant and room. Handles are asked one by one: 60 take 50-290 ms. A handle or session that went
     /// away meanwhile is left out; any other failure fails the listing, since Janus answers all these questions with
     /// one thread. The plugin's list of rooms comes from another thread and only adds empty rooms: its failure is

@@ -24,7 +24,7 @@ impl Rooms {
         self.claims.get(room)
     }
 
-    /// What is done to the claim, and whether it is held then.
+    /// Changes the claim and counts it anew. The answer of `what`; `None`: there is no such room.
     pub(super) fn change<T>(&mut self, room: &RoomId, what: impl FnOnce(&mut Claim) -> T) -> Option<T> {
         let claim = self.claims.get_mut(room)?;
         self.held -= usize::from(claim.held.is_some());
