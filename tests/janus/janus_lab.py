@@ -85,14 +85,14 @@ class Session:
         while True:
             time.sleep(1)
             try:
-                self.post("/%d" % self.id, {"janus": "keepalive"})
+                self.post("/%d" % self.id, {"janus": "keepalive"}, timeout=1)   # one without an answer costs no more than itself
             except Exception as e:                              # Janus gone or stopped; it may come back
                 self.log({"session": self.id, "keepalive_error": str(e)})
 
-    def post(self, path, o):
+    def post(self, path, o, timeout=20):
         o = dict(o, transaction=tx())
         q = urllib.request.Request(self.base + path, json.dumps(o).encode(), {"Content-Type": "application/json"})
-        return json.loads(urllib.request.urlopen(q, timeout=20).read())
+        return json.loads(urllib.request.urlopen(q, timeout=timeout).read())
 
     def poll(self):
         while True:
