@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// Keys in one answer of a listing.
-const PAGE: i64 = 500;
+const PAGE: i64 = 1000;
 /// The pause after a page, in times that it took.
 const LIST_PAUSE: f64 = 1.0;
 /// How often etcd is asked whether the watch is still there.
@@ -184,38 +184,47 @@ async fn reaches(client: &Client, revision: i64) -> Result<bool, EtcdError> {
     Ok(there >= revision)
 }
 
-/// Every key at one revision, page by page. After each page it waits for a share of the time that the page took: reads do not keep
-/// etcd from writing, but they use its processor.
+/// Every key at one revision: first what a claim needs, then what is told of rooms. For each page etcd goes through all keys up
+/// to the end of what is asked for, and nobody writes meanwhile: so it is asked for in two parts.
 async fn list(client: &Client, to: &mpsc::Sender<Seen>) -> Result<(Vec<KeyValue>, i64), Ended> {
     Counter::RegistryListed.count();
     let (mut keys, mut revision) = (Vec::new(), 0);
-    let mut from: Vec<u8> = WATCHED.0.into();
-    let mut told = false;
+    list_part(client, (WATCHED.0, ROOMS), &mut keys, &mut revision).await?;
+    let owners = Seen::Owners {
+        keys: keys.clone(),
+        revision,
+    };
+    to.send(owners).await.map_err(|_| Ended::Unheard)?;
+    list_part(client, (ROOMS, WATCHED.1), &mut keys, &mut revision).await?;
+    Ok((keys, revision))
+}
+
+/// The keys from one to the other, page by page, at a revision (0: the present one, which it is then). Between pages it waits for
+/// a share of the time that the last one took.
+async fn list_part(
+    client: &Client,
+    (from, end): (&str, &str),
+    keys: &mut Vec<KeyValue>,
+    revision: &mut i64,
+) -> Result<(), EtcdError> {
+    let mut from: Vec<u8> = from.into();
     loop {
         let begun = Instant::now();
         let request = pb::RangeRequest {
             key: from,
-            range_end: WATCHED.1.into(),
+            range_end: end.into(),
             limit: PAGE,
-            revision,
+            revision: *revision,
             count_only: false,
         };
         let page = client.range(request).await?;
-        if revision == 0 {
-            revision = page.header.map_or(0, |header| header.revision);
+        if *revision == 0 {
+            *revision = page.header.map_or(0, |header| header.revision);
         }
         keys.extend(page.kvs);
         match keys.last() {
             Some(last) if page.more => from = [last.key.as_slice(), b"\0"].concat(),
-            _ => return Ok((keys, revision)),
-        }
-        // They come in the order of their keys.
-        if !told && from.as_slice() >= ROOMS.as_bytes() {
-            told = true;
-            let owners = keys.iter().filter(|kv| kv.key.as_slice() < ROOMS.as_bytes());
-            let keys = owners.cloned().collect();
-            let owners = Seen::Owners { keys, revision };
-            to.send(owners).await.map_err(|_| Ended::Unheard)?;
+            _ => return Ok(()),
         }
         sleep(jittered(begun.elapsed().mul_f64(LIST_PAUSE), 0.5)).await;
     }

@@ -16,9 +16,11 @@ use crate::proto::{
 };
 use voice_room::RoomId;
 
-/// Parts in one transaction, by weight. etcd allows 128 operations (`--max-txn-ops`), but others wait behind a large one: half as
-/// many take half as long.
-pub(super) const OPERATIONS: usize = 64;
+/// Parts in one transaction, by weight. etcd allows 128 operations (`--max-txn-ops`). Others wait behind a large one; but for each
+/// one etcd 3.4 copies what was written since its last commit, and a buffer that once held 20,000 deleted keys stays that large:
+/// 1 MB for each transaction, whatever its size, so that its garbage collector runs. Fewer and larger ones are felt less
+/// (`cargo xtask bench recovery`).
+pub(super) const OPERATIONS: usize = 120;
 
 /// One room's part of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,9 +19,9 @@ use voice_room::Epoch;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a transaction with claims, in times that it took: others get their turn, and 10,000 rooms are claimed in time
 /// (`cargo xtask bench recovery`).
-const HURRIED: f64 = 1.0;
+const HURRIED: f64 = 2.0;
 /// The same without claims. Telling of 10,000 rooms then takes some seconds in which others hardly notice it.
-const UNHURRIED: f64 = 6.0;
+const UNHURRIED: f64 = 12.0;
 /// How long a room's status lasts (DESIGN 5.3: a short TTL).
 const STATUS_TTL: Duration = Duration::from_secs(60);
 /// How often what cannot be claimed for a reason of its own is tried again.
