@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, thread, time::Duration};
 use voice_agent::telemetry::counters::Counter;
-use voice_room::{Epoch, Input, NodeName, RoomId, State};
+use voice_room::{Epoch, Input, NodeName, RoomId, State, Version};
 use voice_tests::{
     clock::wait_for,
     etcd::{Etcd, direct::Direct},
@@ -190,6 +190,34 @@ fn with_its_only_way_half_open_authority_ends_before_the_keys_do_and_every_room_
 /// An owner's value as an agent writes it.
 fn owned_by(node: &str) -> Vec<u8> {
     format!("{{\"node\":\"{node}\",\"incarnation\":1,\"era\":0}}").into_bytes()
+}
+
+#[test]
+fn a_listing_of_several_pages_of_owners_and_of_rooms_has_every_one() {
+    let etcd = Etcd::start(1).unwrap();
+    let config = config(etcd.endpoints(), ttl(120), GRACE);
+    let rooms = rooms(2300);
+    let other = Registrant::start(&config, "n2", "b").unwrap();
+    other.claim(&rooms);
+    holds_all(&other, &rooms);
+    for room in &rooms {
+        other.describe(room, State::Liveing, 2);
+    }
+    let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
+    wait_for("every room is told of", SOON, || {
+        direct.list("/voice/rooms/").unwrap().len() == rooms.len()
+    });
+
+    let registrant = Registrant::start(&config, "n1", "a").unwrap();
+    wait_for("the watch", SOON, || registrant.handle().standing().follows);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let seen = runtime.block_on(registrant.handle().look(rooms.clone())).unwrap();
+    assert_eq!(seen.len(), rooms.len());
+    for (room, sight) in rooms.iter().zip(seen) {
+        let owner = sight.owner.unwrap().unwrap();
+        assert_eq!(Some(owner.epoch), other.epoch(room), "{room}");
+        assert_eq!(sight.told.unwrap().unwrap().version, Version(2), "{room}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use voice_agent::proto::etcdserverpb::{PutRequest, kv_client::KvClient};
 
 /// Writes a second.
@@ -32,20 +32,20 @@ pub(super) struct Write {
 }
 
 impl Others {
+    /// Returns when it is connected.
     pub(super) fn start(etcd: &Etcd) -> anyhow::Result<Others> {
         let endpoint = etcd
             .endpoints()
             .into_iter()
             .next()
             .context("etcd has no member")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let channel = runtime.block_on(Endpoint::from_shared(endpoint)?.connect())?;
         let stop = CancellationToken::new();
         let until = stop.clone();
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(write(endpoint, until))
-        });
+        let thread = thread::spawn(move || runtime.block_on(write(channel, until)));
         Ok(Others { stop, thread })
     }
 
@@ -63,8 +63,7 @@ impl Others {
     }
 }
 
-async fn write(endpoint: String, until: CancellationToken) -> anyhow::Result<Vec<Write>> {
-    let channel = Endpoint::from_shared(endpoint)?.connect().await?;
+async fn write(channel: Channel, until: CancellationToken) -> anyhow::Result<Vec<Write>> {
     let latencies = Arc::new(Mutex::new(Vec::new()));
     let mut writes = tokio::task::JoinSet::new();
     let mut tick = interval(EVERY);

@@ -199,8 +199,8 @@ async fn list(client: &Client, to: &mpsc::Sender<Seen>) -> Result<(Vec<KeyValue>
     Ok((keys, revision))
 }
 
-/// The keys from one to the other, page by page, at a revision (0: the present one, which it is then). Between pages it waits for
-/// a share of the time that the last one took.
+/// The keys from one to the other, page by page, at a revision (0: the present one, which it is then). After each page it waits
+/// for a share of the time that the page took.
 async fn list_part(
     client: &Client,
     (from, end): (&str, &str),
@@ -222,11 +222,11 @@ async fn list_part(
             *revision = page.header.map_or(0, |header| header.revision);
         }
         keys.extend(page.kvs);
+        sleep(jittered(begun.elapsed().mul_f64(LIST_PAUSE), 0.5)).await;
         match keys.last() {
             Some(last) if page.more => from = [last.key.as_slice(), b"\0"].concat(),
             _ => return Ok(()),
         }
-        sleep(jittered(begun.elapsed().mul_f64(LIST_PAUSE), 0.5)).await;
     }
 }
 

@@ -16,11 +16,12 @@ use crate::proto::{
 };
 use voice_room::RoomId;
 
-/// Parts in one transaction, by weight. etcd allows 128 operations (`--max-txn-ops`). Others wait behind a large one; but for each
-/// one etcd 3.4 copies what was written since its last commit, and a buffer that once held 20,000 deleted keys stays that large:
-/// 1 MB for each transaction, whatever its size, so that its garbage collector runs. Fewer and larger ones are felt less
-/// (`cargo xtask bench recovery`).
+/// Parts in one transaction, by weight ([`Part::operations`]). etcd allows 128 operations (`--max-txn-ops`), and counts the parts and
+/// on top the most that one of them has. Large ones, because etcd 3.4 copies its read buffer for each: 1.4 MB once it held 20,000
+/// deleted keys, and others notice the garbage (`cargo xtask bench recovery`).
 pub(super) const OPERATIONS: usize = 120;
+
+const _: () = assert!(OPERATIONS + 3 <= 128, "a part has up to three operations");
 
 /// One room's part of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Part {
         }
     }
 
-    /// What it counts in a transaction. Others wait behind a large one, so what is in no hurry counts twice.
+    /// What it counts in a transaction: etcd is busy with it for about so long, and others wait behind it.
     pub(super) fn operations(&self) -> usize {
         match self {
             Part::Claim { .. } => 1,

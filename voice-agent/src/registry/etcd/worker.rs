@@ -2,6 +2,7 @@
 //! lease allows and what is seen in etcd. One transaction at a time, and after each a pause, as long as it took or longer.
 
 mod custody;
+mod pace;
 mod register;
 mod seen;
 mod step;
@@ -21,6 +22,7 @@ use crate::{
     backoff::Backoff,
     driver::{self, Stopped},
 };
+use pace::Pace;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
@@ -79,8 +81,7 @@ struct State {
     /// Rooms to become custodian of.
     custody: BTreeSet<RoomId>,
     status_lease: Option<(i64, Instant)>,
-    /// Before then nothing is sent.
-    not_before: tokio::time::Instant,
+    pace: Pace,
     backoff: Backoff,
     /// Why nothing can be claimed, although there is a lease.
     barred: Option<String>,
@@ -96,7 +97,6 @@ struct State {
 impl Worker {
     /// Runs until the driver has ended.
     pub(super) async fn run(self) {
-        let now = tokio::time::Instant::now();
         let state = State {
             leases: self.authority.subscribe(),
             lease: None,
@@ -107,7 +107,7 @@ impl Worker {
             vigil: Vigil::default(),
             custody: BTreeSet::new(),
             status_lease: None,
-            not_before: now,
+            pace: Pace::from(tokio::time::Instant::now()),
             backoff: RETRY,
             barred: None,
             failed: None,
@@ -127,7 +127,7 @@ impl State {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let has_work = self.lease.is_some() && self.has_work();
+            let (has_work, next_at) = (self.lease.is_some() && self.has_work(), self.next_at());
             tokio::select! {
                 _ = self.leases.changed() => {}
                 () = self.worker.desk.asked() => {}
@@ -136,12 +136,12 @@ impl State {
                     None => return Err(Stopped),
                 },
                 _ = tick.tick() => self.look_after().await?,
-                () = sleep_until(self.not_before), if has_work => {}
+                () = sleep_until(next_at), if has_work => {}
             }
             self.follow_lease().await?;
             self.take_asks().await?;
             self.answer_looks();
-            if self.lease.is_some() && self.has_work() && tokio::time::Instant::now() >= self.not_before {
+            if self.lease.is_some() && self.has_work() && tokio::time::Instant::now() >= self.next_at() {
                 self.step().await?;
             }
             self.show();
@@ -246,7 +246,12 @@ impl State {
     }
 
     fn pause(&mut self, pause: Duration) {
-        self.not_before = tokio::time::Instant::now() + pause;
+        self.pace.wait(tokio::time::Instant::now() + pause);
+    }
+
+    /// When the next transaction may be sent. Owning is urgent, telling of it is not.
+    fn next_at(&self) -> tokio::time::Instant {
+        self.pace.next(self.claims.waiting() > 0)
     }
 
     fn show(&self) {

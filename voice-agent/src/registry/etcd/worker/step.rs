@@ -15,13 +15,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use voice_room::Epoch;
 
-/// The longest pause after a transaction.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The pause after a transaction with claims, in times that it took: others get their turn, and 10,000 rooms are claimed in time
-/// (`cargo xtask bench recovery`).
-const HURRIED: f64 = 2.0;
-/// The same without claims. Telling of 10,000 rooms then takes some seconds in which others hardly notice it.
-const UNHURRIED: f64 = 12.0;
 /// How long a room's status lasts (DESIGN 5.3: a short TTL).
 const STATUS_TTL: Duration = Duration::from_secs(60);
 /// How often what cannot be claimed for a reason of its own is tried again.
@@ -60,13 +53,9 @@ impl State {
             Ok(()) => {
                 self.backoff.reset();
                 self.failed = None;
-                // Owning is urgent, telling of it is not.
-                let times = if self.claims.waiting() > 0 {
-                    HURRIED
-                } else {
-                    UNHURRIED
-                };
-                self.pause(jittered(begun.elapsed().mul_f64(times), 0.5).min(LONGEST_PAUSE));
+                let spread = |pause| jittered(pause, 0.5);
+                self.pace
+                    .sent(tokio::time::Instant::now(), begun.elapsed(), spread);
                 Ok(())
             }
             Err(Failed::Driver(stopped)) => Err(stopped),
