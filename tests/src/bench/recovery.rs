@@ -2,8 +2,8 @@
 //! of the agent, and what others who write to the same etcd notice meanwhile.
 //!
 //! When a lease ends etcd deletes its 20,000 keys in one step, in which nobody writes. That is no part of the recovery, and no part of
-//! `recovery_others_put_*`: it stands beside them as `recovery_deletion_*`, also measured with no agent, and both together as
-//! `recovery_with_deletion_*`. The restarts are on an etcd that has not deleted anything yet.
+//! `recovery_others_put_*`: it stands beside them as `recovery_deletion_*`, also measured with no agent, and both together, to the
+//! same goal, as `recovery_with_deletion_*`. The restarts are on an etcd that has not deleted anything yet.
 
 mod others;
 
@@ -132,7 +132,6 @@ fn figures(took: [f64; 3], idle: &[f64], meanwhile: &Meanwhile, alone: &[f64]) -
         ),
         ("recovery_others_put_longest_ms", longest(&of_agent), "ms"),
         ("recovery_others_idle_put_p99_ms", idle, "ms"),
-        ("recovery_with_deletion_put_p99_ratio", p99(&all) / idle, "x idle"),
         ("recovery_deletion_put_longest_ms", stats::median(&deleting), "ms"),
         ("recovery_deletion_alone_put_longest_ms", longest(alone), "ms"),
     ];
@@ -146,6 +145,12 @@ fn figures(took: [f64; 3], idle: &[f64], meanwhile: &Meanwhile, alone: &[f64]) -
         Figure::with_goal(
             "recovery_others_put_p99_ratio",
             p99(&of_agent) / idle,
+            "x idle",
+            Goal::AtMost(2.0),
+        ),
+        Figure::with_goal(
+            "recovery_with_deletion_put_p99_ratio",
+            p99(&all) / idle,
             "x idle",
             Goal::AtMost(2.0),
         ),
