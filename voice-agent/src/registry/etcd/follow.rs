@@ -188,44 +188,43 @@ async fn reaches(client: &Client, revision: i64) -> Result<bool, EtcdError> {
 /// to the end of what is asked for, and nobody writes meanwhile: so it is asked for in two parts.
 async fn list(client: &Client, to: &mpsc::Sender<Seen>) -> Result<(Vec<KeyValue>, i64), Ended> {
     Counter::RegistryListed.count();
-    let (mut keys, mut revision) = (Vec::new(), 0);
-    list_part(client, (WATCHED.0, ROOMS), &mut keys, &mut revision).await?;
+    let (mut keys, revision) = list_part(client, (WATCHED.0, ROOMS), 0).await?;
     let owners = Seen::Owners {
         keys: keys.clone(),
         revision,
     };
     to.send(owners).await.map_err(|_| Ended::Unheard)?;
-    list_part(client, (ROOMS, WATCHED.1), &mut keys, &mut revision).await?;
+    let (rooms, revision) = list_part(client, (ROOMS, WATCHED.1), revision).await?;
+    keys.extend(rooms);
     Ok((keys, revision))
 }
 
-/// The keys from one to the other, page by page, at a revision (0: the present one, which it is then). After each page it waits
+/// The keys from one to the other, page by page, at a revision (0: the present one), with that revision. After each page it waits
 /// for a share of the time that the page took.
 async fn list_part(
     client: &Client,
     (from, end): (&str, &str),
-    keys: &mut Vec<KeyValue>,
-    revision: &mut i64,
-) -> Result<(), EtcdError> {
-    let mut from: Vec<u8> = from.into();
+    mut revision: i64,
+) -> Result<(Vec<KeyValue>, i64), EtcdError> {
+    let (mut keys, mut from) = (Vec::new(), Vec::from(from));
     loop {
         let begun = Instant::now();
         let request = pb::RangeRequest {
             key: from,
             range_end: end.into(),
             limit: PAGE,
-            revision: *revision,
+            revision,
             count_only: false,
         };
         let page = client.range(request).await?;
-        if *revision == 0 {
-            *revision = page.header.map_or(0, |header| header.revision);
+        if revision == 0 {
+            revision = page.header.map_or(0, |header| header.revision);
         }
         keys.extend(page.kvs);
         sleep(jittered(begun.elapsed().mul_f64(LIST_PAUSE), 0.5)).await;
         match keys.last() {
             Some(last) if page.more => from = [last.key.as_slice(), b"\0"].concat(),
-            _ => return Ok(()),
+            _ => return Ok((keys, revision)),
         }
     }
 }
