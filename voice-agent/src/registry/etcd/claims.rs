@@ -81,11 +81,6 @@ impl Claims {
         self.untold.len()
     }
 
-    /// Rooms waited for.
-    pub(super) fn waiting(&self) -> usize {
-        self.asked.len()
-    }
-
     pub(super) fn knows(&self, room: &RoomId) -> bool {
         self.rooms.contains(room)
     }

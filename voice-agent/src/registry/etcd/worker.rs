@@ -251,7 +251,7 @@ impl State {
 
     /// When the next transaction may be sent. Owning is urgent, telling of it is not.
     fn next_at(&self) -> tokio::time::Instant {
-        self.pace.next(self.claims.waiting() > 0)
+        self.pace.next(self.claims.may_claim(clock::now()))
     }
 
     fn show(&self) {

@@ -11,11 +11,6 @@ use voice_room::{Mono, RoomId};
 impl Claims {
     /// Whether there is something to do.
     pub(in super::super) fn has_next(&self, now: Mono) -> bool {
-        let ready = |room| {
-            self.rooms
-                .get(room)
-                .is_some_and(|claim: &Claim| claim.not_before <= now)
-        };
         let held = |room| {
             self.rooms
                 .get(room)
@@ -24,7 +19,17 @@ impl Claims {
         !self.ceded.is_empty()
             || !self.untold.is_empty()
             || self.degraded.keys().any(held)
-            || self.asked.iter().any(ready)
+            || self.may_claim(now)
+    }
+
+    /// Whether a room waits that may be claimed now. One whose key is not ours may not, for a while.
+    pub(in super::super) fn may_claim(&self, now: Mono) -> bool {
+        let ready = |room| {
+            self.rooms
+                .get(room)
+                .is_some_and(|claim: &Claim| claim.not_before <= now)
+        };
+        self.asked.iter().any(ready)
     }
 
     /// What to do next, in one transaction: give up, then claim, then tell, then tell of what is degraded.
