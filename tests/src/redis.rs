@@ -8,6 +8,7 @@ pub use cluster::Cluster;
 use crate::{bpffs::Scratch, clock};
 use anyhow::{Context, bail, ensure};
 use nix::{
+    sched::{CpuSet, sched_setaffinity},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -148,8 +149,17 @@ impl Server {
 
     /// SIGSTOP: its sockets stay open, and nothing is answered. SIGCONT lets it go on.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(self.pid()?, signal)?)
+    }
+
+    /// Keeps the thread that answers on these processors.
+    pub fn keep_on(&self, processors: &CpuSet) -> anyhow::Result<()> {
+        sched_setaffinity(self.pid()?, processors).context("keep redis-server on its processor")
+    }
+
+    fn pid(&self) -> anyhow::Result<Pid> {
         let id = self.child().as_ref().context("redis-server is not running")?.id();
-        Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
+        Ok(Pid::from_raw(i32::try_from(id)?))
     }
 
     /// The end of its log.

@@ -45,7 +45,7 @@ pub(super) fn run() -> anyhow::Result<Vec<Figure>> {
     empty()?;
     figures.extend(open::figures(&cas, wrong, &naive));
     figures.extend(step("as many as go, beside redis-benchmark", || {
-        saturated::figures(&server, &store, &runtime)
+        saturated::figures(&server)
     })?);
     figures.push(Figure::shown("load_after", load()?, "runnable"));
     Ok(figures)
