@@ -89,6 +89,41 @@ fn a_claimed_room_is_on_the_lease_with_its_revision_as_epoch_and_a_restart_claim
 }
 
 /// The inputs of a registrant, by the room they are about.
+#[test]
+fn a_lease_of_the_life_before_that_ends_while_rooms_are_still_told_of_takes_none_of_them() {
+    let etcd = Etcd::start(1).unwrap();
+    let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
+    let config = config(etcd.endpoints(), ttl(30), GRACE);
+    let rooms = rooms(3000);
+    let begin = || {
+        let registrant = Registrant::start(&config, "n1", "a").unwrap();
+        registrant.claim(&rooms);
+        holds_all(&registrant, &rooms);
+        for room in &rooms {
+            registrant.describe(room, State::Liveing, 2);
+        }
+        let lease = registrant.handle().authority().lease().unwrap();
+        (registrant, lease)
+    };
+    let told_on = |lease: i64| {
+        let told = direct.list("/voice/rooms/").unwrap();
+        told.iter().filter(|kv| kv.lease == lease).count()
+    };
+    let (first, old) = begin();
+    wait_for("every room is told of", SOON, || told_on(old) == rooms.len());
+    drop(first);
+    let (second, lease) = begin();
+    let held = second.all_told().held;
+    assert!(told_on(old) > 0, "everything was told before the old lease could end");
+    direct.revoke(old).unwrap();
+    assert_eq!(told_on(old), 0);
+    wait_for("every room is told of again", SOON, || {
+        told_on(lease) == rooms.len()
+    });
+    assert_eq!(second.handle().authority().lease(), Some(lease));
+    assert_eq!(second.all_told().held, held);
+}
+
 fn told_of(inputs: &[Input]) -> BTreeSet<&str> {
     let room = |input| match input {
         &Input::Claimed { ref room, .. } | &Input::NotClaimed { ref room, .. } => Some(room.as_str()),

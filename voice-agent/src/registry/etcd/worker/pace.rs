@@ -8,7 +8,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// The pause before a claim, in times that the transaction before it took: 10,000 rooms are claimed in time
 /// (`cargo xtask bench recovery`).
 const HURRIED: f64 = 2.0;
-/// The same when nothing is to be claimed: etcd is busy with it for 4 % of the time. Telling of 10,000 rooms then takes some 12 s, where
+/// The same when nothing is to be claimed: etcd is busy with it for 4 % of the time. Telling of 10,000 rooms then takes some 10 s, where
 /// a lease has 20 to 30 left after a crash. What still hangs on it when it ends, etcd deletes in one step, and it is told anew.
 const UNHURRIED: f64 = 24.0;
 
