@@ -114,7 +114,10 @@ fn a_lease_of_the_life_before_that_ends_while_rooms_are_still_told_of_takes_none
     drop(first);
     let (second, lease) = begin();
     let held = second.all_told().held;
-    assert!(told_on(old) > 0, "everything was told before the old lease could end");
+    assert!(
+        told_on(old) > 0,
+        "everything was told before the old lease could end"
+    );
     direct.revoke(old).unwrap();
     assert_eq!(told_on(old), 0);
     wait_for("every room is told of again", SOON, || {
