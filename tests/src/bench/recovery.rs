@@ -117,7 +117,6 @@ fn figures(took: [f64; 3], idle: &[f64], meanwhile: &Meanwhile, alone: &[f64]) -
     let shown = [
         ("recovery_after_lost_lease_s", lost, "s"),
         ("recovery_after_restart_s", restarted, "s"),
-        ("recovery_telling_s", telling, "s"),
         ("recovery_others_put_p99_ms", p99(&all), "ms"),
         (
             "recovery_others_put_p99_restart_ms",
@@ -144,6 +143,13 @@ fn figures(took: [f64; 3], idle: &[f64], meanwhile: &Meanwhile, alone: &[f64]) -
             lost.max(restarted),
             "s",
             Goal::AtMost(1.8),
+        ),
+        // It is what others' share of slow writes gets smaller by, so it may not take as long as it likes.
+        Figure::with_goal(
+            "recovery_telling_s",
+            telling,
+            "s",
+            Goal::AtMost(TTL.as_secs_f64() / 2.0),
         ),
         Figure::with_goal(
             "recovery_others_put_p99_ratio",

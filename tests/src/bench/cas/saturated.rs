@@ -48,8 +48,10 @@ pub(super) fn figures(server: &Server) -> anyhow::Result<Vec<Figure>> {
                 })
                 .join()
         });
-        server.keep_on(&all)?;
-        measured.map_err(|_| anyhow::anyhow!("the measuring panicked"))?
+        let anywhere = server.keep_on(&all);
+        let figures = measured.map_err(|_| anyhow::anyhow!("the measuring panicked"))??;
+        anywhere?;
+        Ok(figures)
     } else {
         measure(server)
     }

@@ -249,9 +249,9 @@ impl State {
         self.pace.wait(tokio::time::Instant::now() + pause);
     }
 
-    /// When the next transaction may be sent. Owning is urgent, telling of it is not.
+    /// When the next transaction may be sent. To own a room or to give it up is urgent, to tell of it is not; nor is custody.
     fn next_at(&self) -> tokio::time::Instant {
-        self.pace.next(self.claims.may_claim(clock::now()))
+        self.pace.next(self.claims.is_urgent(clock::now()))
     }
 
     fn show(&self) {

@@ -16,14 +16,16 @@ impl Claims {
                 .get(room)
                 .is_some_and(|claim: &Claim| claim.held.is_some())
         };
-        !self.ceded.is_empty()
-            || !self.untold.is_empty()
-            || self.degraded.keys().any(held)
-            || self.may_claim(now)
+        !self.ceded.is_empty() || !self.untold.is_empty() || self.degraded.keys().any(held) || self.asks(now)
+    }
+
+    /// Whether something is urgent: a room to be owned, or one that another may wait for.
+    pub(in super::super) fn is_urgent(&self, now: Mono) -> bool {
+        !self.ceded.is_empty() || self.asks(now)
     }
 
     /// Whether a room waits that may be claimed now. One whose key is not ours may not, for a while.
-    pub(in super::super) fn may_claim(&self, now: Mono) -> bool {
+    fn asks(&self, now: Mono) -> bool {
         let ready = |room| {
             self.rooms
                 .get(room)

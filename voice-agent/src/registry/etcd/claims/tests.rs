@@ -156,7 +156,7 @@ fn what_is_not_ours_or_of_a_higher_era_is_not_touched_told_once_and_looked_at_ag
         assert!(claims.next(&View::default(), NOW).is_empty());
         let later = NOW + FOREIGN_AGAIN;
         // What others are told of does not hurry for its sake.
-        assert!(!claims.may_claim(NOW) && claims.may_claim(later));
+        assert!(!claims.is_urgent(NOW) && claims.is_urgent(later));
         assert!(matches!(
             claims.next(&View::default(), later)[0],
             Part::Claim { compare: 0, .. }
