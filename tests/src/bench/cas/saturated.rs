@@ -1,6 +1,6 @@
 //! As many changes as the server takes, by us and by redis-benchmark in turn: the same script with arguments of the same sizes,
-//! each call the beginning of a new room. The server has a processor to itself, and we one thread on another, as redis-benchmark
-//! has: where they run would be seen more than what they do.
+//! each call the beginning of a new room. The server is kept on one processor, and we on another, in one thread, as redis-benchmark
+//! is: where they run would be seen more than what they do.
 
 use crate::{
     bench::{Figure, Goal, stats::median},

@@ -16,22 +16,18 @@ impl Claims {
                 .get(room)
                 .is_some_and(|claim: &Claim| claim.held.is_some())
         };
-        !self.ceded.is_empty() || !self.untold.is_empty() || self.degraded.keys().any(held) || self.asks(now)
+        self.is_urgent(now) || !self.untold.is_empty() || self.degraded.keys().any(held)
     }
 
-    /// Whether something is urgent: a room to be owned, or one that another may wait for.
+    /// Whether something is urgent: a room to be given up, which another may wait for, or one to be claimed. One whose key is not
+    /// ours may not be, for a while.
     pub(in super::super) fn is_urgent(&self, now: Mono) -> bool {
-        !self.ceded.is_empty() || self.asks(now)
-    }
-
-    /// Whether a room waits that may be claimed now. One whose key is not ours may not, for a while.
-    fn asks(&self, now: Mono) -> bool {
         let ready = |room| {
             self.rooms
                 .get(room)
                 .is_some_and(|claim: &Claim| claim.not_before <= now)
         };
-        self.asked.iter().any(ready)
+        !self.ceded.is_empty() || self.asked.iter().any(ready)
     }
 
     /// What to do next, in one transaction: give up, then claim, then tell, then tell of what is degraded.

@@ -282,7 +282,9 @@ fn a_room_given_up_while_its_claim_was_under_way_is_given_up_in_etcd_too() {
     let mut claims = claims();
     let part = asked(&mut claims, "a");
     claims.cede(&room("a"));
+    assert!(!claims.is_urgent(NOW));
     assert_eq!(claims.done(&part, &Done::Written, 50, LEASE, NOW), None);
+    assert!(claims.is_urgent(NOW), "its next owner waits");
     let given_up = Part::Cede {
         room: room("a"),
         held: 50,

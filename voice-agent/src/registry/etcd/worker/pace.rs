@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 const HURRIED: f64 = 2.0;
 /// The same before what is not.
 const UNHURRIED: f64 = 12.0;
-/// And no shorter: what others notice of a transaction is etcd's garbage after it, however quick it was. Telling of 10,000 rooms then
+/// And no shorter, before jitter: what others notice of a transaction is etcd's garbage after it, however quick it was. Telling of 10,000 rooms then
 /// takes some 10 s, where a lease has 20 to 30 left after a crash. What still hangs on it when it ends, etcd deletes, and it is told anew.
 const UNHURRIED_AT_LEAST: Duration = Duration::from_millis(60);
 
