@@ -9,12 +9,10 @@ use crate::{
     bpffs::{self, Scratch},
     clock,
     netns::Netns,
+    process,
 };
 use anyhow::{Context, bail};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 pub use settings::Settings;
 use std::{
@@ -126,9 +124,9 @@ impl Agent {
         Ok(Pid::from_raw(i32::try_from(id)?))
     }
 
-    /// Sends a signal and does not wait.
+    /// Sends a signal; SIGSTOP returns once it has stopped.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        kill(self.pid()?, signal).with_context(|| format!("send {signal} to voice-agent"))
+        process::signal(self.pid()?, signal).context("signal voice-agent")
     }
 
     /// SIGKILL; returns once the process is gone.

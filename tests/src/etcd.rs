@@ -4,12 +4,9 @@
 pub mod direct;
 pub mod secure;
 
-use crate::{bpffs::Scratch, clock};
+use crate::{bpffs::Scratch, clock, process};
 use anyhow::{Context, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use secure::Cert;
 use std::{
     fs::File,
@@ -257,7 +254,7 @@ impl Etcd {
     }
 
     fn signal(&self, member: usize, signal: Signal) -> anyhow::Result<()> {
-        kill(self.pid(member)?, signal).with_context(|| format!("send {signal} to etcd"))
+        process::signal(self.pid(member)?, signal).context("signal etcd")
     }
 
     fn log_path(&self, index: usize) -> PathBuf {

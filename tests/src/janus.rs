@@ -2,12 +2,9 @@
 
 pub mod blockade;
 
-use crate::{agent::Settings, bpffs::Scratch, netns, netns::Netns, sweep};
+use crate::{agent::Settings, bpffs::Scratch, netns, netns::Netns, process, sweep};
 use anyhow::Context;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 use std::{
     fs::File,
@@ -84,7 +81,7 @@ impl JanusLab {
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let state: Value = serde_json::from_reader(File::open(self.work.path().join("state.json"))?)?;
         let pid = state["procs"]["janus"][0].as_i64().context("janus has no pid")?;
-        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+        process::signal(Pid::from_raw(i32::try_from(pid)?), signal)
     }
 
     /// Its scratch directory.

@@ -30,6 +30,7 @@ pub mod occupant;
 pub mod peer;
 pub mod picture;
 pub mod pins;
+pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod redis;

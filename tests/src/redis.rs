@@ -5,11 +5,11 @@ pub mod cluster;
 
 pub use cluster::Cluster;
 
-use crate::{bpffs::Scratch, clock};
+use crate::{bpffs::Scratch, clock, process};
 use anyhow::{Context, bail, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
-    sys::signal::{Signal, kill},
+    sys::signal::Signal,
     unistd::Pid,
 };
 use std::{
@@ -149,7 +149,7 @@ impl Server {
 
     /// SIGSTOP: its sockets stay open, and nothing is answered. SIGCONT lets it go on.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(self.pid()?, signal)?)
+        process::signal(self.pid()?, signal)
     }
 
     /// Keeps the thread that answers on these processors.

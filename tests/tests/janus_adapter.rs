@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sched::{CloneFlags, setns},
-    sys::signal::{Signal, kill},
+    sys::signal::Signal,
     unistd::Pid,
 };
 use serde_json::Value;
@@ -30,6 +30,7 @@ use voice_room::{
     Input, RoomId, SourceId,
     input::{Ask, ClientAct, Heartbeat, Served},
 };
+use voice_tests::process;
 
 const EVENTS: &str = "127.0.0.1:7401";
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -114,7 +115,7 @@ impl Lab {
     fn signal_janus(&self, signal: Signal) -> Result<()> {
         let state: Value = serde_json::from_reader(File::open(self.work.path().join("state.json"))?)?;
         let pid = state["procs"]["janus"][0].as_i64().context("janus has no pid")?;
-        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
+        process::signal(Pid::from_raw(i32::try_from(pid)?), signal)
     }
 
     /// A further room with one member, by a process of its own.
@@ -149,7 +150,7 @@ struct Host(Child);
 
 impl Host {
     fn leave(&self) -> Result<()> {
-        Ok(kill(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGTERM)?)
+        process::signal(Pid::from_raw(i32::try_from(self.0.id())?), Signal::SIGTERM)
     }
 }
 

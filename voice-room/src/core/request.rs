@@ -145,7 +145,12 @@ impl Core {
             Some(*client) != host && now.mono.since(**seen) < idle
         };
         let audience = room.clients.iter().filter(alive).count();
-        format!("{reason}; {audience} of the audience still signal")
+        let audience = format!("{audience} of the audience still signal");
+        if reason.is_empty() {
+            audience
+        } else {
+            format!("{reason}; {audience}")
+        }
     }
 
     /// Ends a life: the record, then the kernel's slot and the ports.

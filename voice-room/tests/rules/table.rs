@@ -239,6 +239,14 @@ fn host_disconnect_says_how_many_of_the_audience_still_signal() {
     let (_, commands) = w.send(request);
     let reason = &commits(&commands)[0].event.reason;
     assert_eq!(reason, "bye; 2 of the audience still signal");
+    w.ask("r", host_return("h")).unwrap();
+    let without = Ask::HostDisconnect {
+        reason: String::new(),
+    };
+    let request = w.request(gateway(), "r", without);
+    let (_, commands) = w.send(request);
+    let reason = &commits(&commands)[0].event.reason;
+    assert_eq!(reason, "2 of the audience still signal", "no reason was given");
 }
 
 #[test]
