@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail by panicking too")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 use voice_agent::{config::EtcdConfig, registry::etcd, telemetry::counters::Counter};
 use voice_room::{Input, RoomId};
 use voice_tests::{
@@ -91,6 +91,7 @@ impl Secured {
     fn password(&self, password: &str) -> PathBuf {
         let file = self.etcd.dir().join(format!("password-{password}"));
         fs::write(&file, format!("{password}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         file
     }
 }

@@ -20,7 +20,7 @@ mod tests;
 
 pub use env::environment;
 pub use error::{ConfigErrors, Mistake, Origin};
-pub(crate) use files::{read_file, read_secret};
+pub(crate) use files::{read_authorities, read_file, read_secret};
 pub use history::{HistoryConfig, HistoryKind};
 pub use livekit::LivekitConfig;
 pub use load::DEFAULT_FILE;

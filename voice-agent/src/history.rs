@@ -7,7 +7,7 @@ mod vitals;
 pub use vitals::HistoryVitals;
 
 use crate::{
-    config::{Config, HistoryConfig, HistoryKind, read_file},
+    config::{Config, HistoryConfig, HistoryKind, read_secret},
     store::{StoreError, trial},
     telemetry::Counter,
 };
@@ -254,7 +254,8 @@ fn settings(config: &Config) -> io::Result<influx::Settings> {
     let password = match &given.password_file {
         None => String::new(),
         Some(file) => {
-            let bytes = read_file(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
+            let bytes =
+                read_secret(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
             String::from_utf8_lossy(&bytes)
                 .trim_end_matches(['\n', '\r'])
                 .to_owned()

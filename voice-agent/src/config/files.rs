@@ -1,5 +1,6 @@
 //! Reads the files that the configuration names: certificates, keys, passwords.
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
     fs,
     io::{self, Read},
@@ -21,6 +22,21 @@ pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(format!("longer than {MAX_FILE} bytes")));
     }
     Ok(bytes)
+}
+
+/// Reads the certificates of those who may have signed a server's, as PEM. A file with none would fail every handshake, and no start.
+///
+/// # Errors
+/// As [`read_file`], and when it holds no certificate.
+pub(crate) fn read_authorities(path: &Path) -> io::Result<String> {
+    let pem = String::from_utf8(read_file(path)?).map_err(io::Error::other)?;
+    let first = CertificateDer::pem_slice_iter(pem.as_bytes()).next();
+    if !matches!(first, Some(Ok(_))) {
+        return Err(io::Error::other(
+            "no certificate in it: allowed is PEM, -----BEGIN CERTIFICATE-----",
+        ));
+    }
+    Ok(pem)
 }
 
 /// Reads a file that holds a secret.

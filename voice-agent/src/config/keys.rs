@@ -599,7 +599,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "registry.etcd.password_file",
         "\"\"",
-        "A file that holds the user's password on one line. Read at start only.",
+        "A file that holds the user's password on one line, closed to others. Read at start only.",
         text(FILE, |d, t| file_of(t, &mut d.registry.etcd.password_file)),
     ),
     key(
@@ -617,7 +617,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "registry.etcd.key_file",
         "\"\"",
-        "The PEM key of `cert_file`. Read at start only.",
+        "The PEM key of `cert_file`, closed to others. Read at start only.",
         text(FILE, |d, t| file_of(t, &mut d.registry.etcd.key_file)),
     ),
     key(
@@ -705,7 +705,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "history.influx.password_file",
         "\"\"",
-        "Holds the password, one line. Read at start only. Empty: no password.",
+        "Holds the password, one line; closed to others. Read at start only. Empty: no password.",
         text(FILE, |d, t| file_of(t, &mut d.history.influx.password_file)),
     ),
     key(

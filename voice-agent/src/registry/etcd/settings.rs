@@ -1,7 +1,7 @@
 //! What a connection to etcd needs, made from the configuration once at the start: files are read while that is allowed.
 
-use crate::config::{EtcdConfig, Secret};
-use std::{fs, path::Path, time::Duration};
+use crate::config::{EtcdConfig, Secret, read_authorities, read_file, read_secret};
+use std::{io, path::Path, time::Duration};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// How long a connection may take.
@@ -9,8 +9,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// HTTP/2 pings, so that a half-open connection is found. etcd closes connections that ping more often than every 5 s.
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(5);
-/// A longer file is no certificate, key or password.
-const MAX_FILE: u64 = 1 << 20;
 
 /// Why the registry cannot be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,13 +69,13 @@ fn tls(config: &EtcdConfig) -> Result<Option<ClientTlsConfig>, SettingsError> {
     let Some(ca) = &config.ca_file else {
         return Ok(None);
     };
-    let ca = Certificate::from_pem(read("registry.etcd.ca_file", ca)?);
-    let tls = ClientTlsConfig::new().ca_certificate(ca);
+    let ca = read_authorities(ca).map_err(|error| unusable("registry.etcd.ca_file", ca, &error))?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
     let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) else {
         return Ok(Some(tls));
     };
-    let cert = read("registry.etcd.cert_file", cert)?;
-    let key = read("registry.etcd.key_file", key)?;
+    let cert = read_file(cert).map_err(|error| unusable("registry.etcd.cert_file", cert, &error))?;
+    let key = secret("registry.etcd.key_file", key)?;
     Ok(Some(tls.identity(Identity::from_pem(cert, key))))
 }
 
@@ -86,7 +84,7 @@ fn user(config: &EtcdConfig) -> Result<Option<(String, Secret)>, SettingsError> 
         return Ok(None);
     };
     let key = "registry.etcd.password_file";
-    let text = read(key, file)?;
+    let text = secret(key, file)?;
     let password = text.trim_end_matches(['\n', '\r']);
     if password.is_empty() || password.contains('\n') {
         let problem = format!("{} has to hold the password on one line", file.display());
@@ -95,16 +93,65 @@ fn user(config: &EtcdConfig) -> Result<Option<(String, Secret)>, SettingsError> 
     Ok(Some((name.clone(), Secret(password.to_owned()))))
 }
 
-fn read(key: &'static str, path: &Path) -> Result<String, SettingsError> {
-    let wrong = |problem: String| SettingsError {
+fn secret(key: &'static str, path: &Path) -> Result<String, SettingsError> {
+    let text = read_secret(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    text.map_err(|error| unusable(key, path, &error))
+}
+
+fn unusable(key: &'static str, path: &Path, error: &io::Error) -> SettingsError {
+    SettingsError {
         key,
-        problem: format!("{}: {problem}", path.display()),
-    };
-    let length = fs::metadata(path)
-        .map_err(|error| wrong(error.to_string()))?
-        .len();
-    if length > MAX_FILE {
-        return Err(wrong(format!("is {length} bytes long; allowed are {MAX_FILE}")));
+        problem: format!("{}: {error}", path.display()),
     }
-    fs::read_to_string(path).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_its_key_before_anything_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, mode: u32| -> PathBuf {
+            let path = dir.path().join(name);
+            fs::write(&path, "no PEM").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let (open, closed) = (file("open", 0o644), file("closed", 0o640));
+        let none = EtcdConfig {
+            endpoints: vec!["http://127.0.0.1:2379".into()],
+            era: 0,
+            ttl: Duration::from_secs(30),
+            grace: Duration::from_secs(300),
+            username: Some("agent".into()),
+            password_file: Some(closed.clone()),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        };
+        assert!(Settings::new(&none).is_ok());
+        let without = EtcdConfig {
+            ca_file: Some(open.clone()),
+            ..none.clone()
+        };
+        let told = EtcdConfig {
+            password_file: Some(open.clone()),
+            ..none.clone()
+        };
+        let gone = EtcdConfig {
+            password_file: Some(dir.path().join("gone")),
+            ..none
+        };
+        for (config, key, problem) in [
+            (without, "registry.etcd.ca_file", "no certificate in it"),
+            (told, "registry.etcd.password_file", "chmod o="),
+            (gone, "registry.etcd.password_file", "No such file"),
+        ] {
+            let error = Settings::new(&config).unwrap_err();
+            assert_eq!(error.key, key);
+            assert!(error.problem.contains(problem), "{error}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use super::problem::Problem;
 use crate::{
     config::{
-        read_file, read_secret,
+        read_authorities, read_file, read_secret,
         redis::{HostPort, RedisConfig},
     },
     store::StoreError,
@@ -291,11 +291,11 @@ fn certificates(config: &RedisConfig) -> Result<Option<TlsCertificates>, StoreEr
     let root = config
         .tls_ca
         .as_ref()
-        .map(|path| named("store.redis.tls_ca", path))
+        .map(|path| read_authorities(path).map_err(|e| unusable("store.redis.tls_ca", path, &e.to_string())))
         .transpose()?;
     Ok(Some(TlsCertificates {
         client_tls: identity,
-        root_cert: root,
+        root_cert: root.map(String::into_bytes),
     }))
 }
 

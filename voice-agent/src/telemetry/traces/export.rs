@@ -2,7 +2,7 @@
 //! dropped and counted; it is never tried again, so that one that hangs holds nothing up.
 
 use crate::{
-    config::{TracesConfig, read_file},
+    config::{TracesConfig, read_authorities, read_file},
     telemetry::Counter,
 };
 use opentelemetry::KeyValue;
@@ -11,8 +11,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter},
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -169,27 +168,23 @@ impl Exporter {
     }
 }
 
-/// Who may have signed the receiver's certificate. A file without a certificate would fail every handshake, and no start.
+/// Who may have signed the receiver's certificate.
 fn authority(file: &Path) -> Result<Certificate, TracesError> {
-    let pem = read("traces.ca_file", file)?;
-    let mut found = CertificateDer::pem_slice_iter(pem.as_bytes());
-    match found.next() {
-        Some(Ok(_)) => Ok(Certificate::from_pem(pem)),
-        Some(Err(_)) | None => Err(TracesError::File {
-            key: "traces.ca_file",
-            path: file.display().to_string(),
-            problem: "no certificate in it: allowed is PEM, -----BEGIN CERTIFICATE-----".into(),
-        }),
-    }
+    let pem = read_authorities(file).map_err(|e| unusable("traces.ca_file", file, &e))?;
+    Ok(Certificate::from_pem(pem))
 }
 
 fn read(key: &'static str, file: &Path) -> Result<String, TracesError> {
-    let text = read_file(file).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-    text.map_err(|e| TracesError::File {
+    let text = read_file(file).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    text.map_err(|e| unusable(key, file, &e))
+}
+
+fn unusable(key: &'static str, file: &Path, error: &io::Error) -> TracesError {
+    TracesError::File {
         key,
         path: file.display().to_string(),
-        problem: e.to_string(),
-    })
+        problem: error.to_string(),
+    }
 }
 
 /// A header a line: `authorization: Bearer SECRET`. What is wrong is told by the line's number, as it may hold a secret.
