@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -33,8 +33,8 @@ pub struct Registrant {
 pub struct Told {
     /// Everything, in order.
     pub inputs: Vec<(Instant, Input)>,
-    /// What is wanted.
-    pub wanted: BTreeSet<RoomId>,
+    /// What is wanted, and what was said of it last.
+    pub wanted: BTreeMap<RoomId, Meta>,
     /// What is held, by the inputs.
     pub held: BTreeMap<RoomId, Epoch>,
 }
@@ -94,11 +94,15 @@ impl Registrant {
         })
     }
 
-    /// Wants these rooms, their first life.
+    /// Wants these rooms, live since version 2 of their first life.
     pub fn claim(&self, rooms: &[RoomId]) {
-        self.told().wanted.extend(rooms.iter().cloned());
-        self.handle
-            .claim(rooms.iter().map(|room| (room.clone(), Incarnation(1))).collect());
+        let mut told = self.told();
+        for room in rooms {
+            let first = || meta(room, State::Liveing, 2, Epoch::default());
+            told.wanted.entry(room.clone()).or_insert_with(first);
+        }
+        let metas = rooms.iter().map(|room| told.wanted[room].clone());
+        self.handle.claim(metas.collect());
     }
 
     /// Gives a room up.
@@ -111,14 +115,11 @@ impl Registrant {
 
     /// Tells of a room.
     pub fn describe(&self, room: &RoomId, state: State, version: u64) {
-        self.handle.describe(Meta {
-            room: room.clone(),
-            incarnation: Incarnation(1),
-            state,
-            version: Version(version),
-            epoch: self.epoch(room).unwrap_or_default(),
-            source: None,
-        });
+        let meta = meta(room, state, version, self.epoch(room).unwrap_or_default());
+        if let Some(last) = self.told().wanted.get_mut(room) {
+            *last = meta.clone();
+        }
+        self.handle.describe(meta);
     }
 
     /// Under which epoch it holds a room, by what the driver was told and by the clock.
@@ -176,6 +177,17 @@ impl Drop for Registrant {
     }
 }
 
+fn meta(room: &RoomId, state: State, version: u64, epoch: Epoch) -> Meta {
+    Meta {
+        room: room.clone(),
+        incarnation: Incarnation(1),
+        state,
+        version: Version(version),
+        epoch,
+        source: None,
+    }
+}
+
 fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -195,12 +207,7 @@ async fn play(mut messages: tokio::sync::mpsc::Receiver<Message>, told: Arc<Mute
             }
             Input::LeaseLost => {
                 told.held.clear();
-                handle.claim(
-                    told.wanted
-                        .iter()
-                        .map(|room| (room.clone(), Incarnation(1)))
-                        .collect(),
-                );
+                handle.claim(told.wanted.values().cloned().collect());
             }
             Input::OwnerGone { meta, epoch, .. } => drop(told.held.insert(meta.room.clone(), *epoch)),
             _ => {}

@@ -7,7 +7,7 @@ pub use local::LocalRegistry;
 
 use crate::config::{Config, RegistryKind};
 use etcd::{About, Etcd, SettingsError};
-use voice_room::{Epoch, Incarnation, RoomId, command::Meta, patrol::RegistrySight};
+use voice_room::{Epoch, RoomId, command::Meta, patrol::RegistrySight};
 
 /// The registry this agent uses. Nothing here blocks; answers come as inputs to the driver.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Registry {
     }
 
     /// Owns these rooms. Answers `Claimed` or `NotClaimed` for each.
-    pub fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
+    pub fn claim(&self, rooms: Vec<Meta>) {
         match self {
             Registry::Local => {}
             Registry::Etcd(etcd) => etcd.claim(rooms),

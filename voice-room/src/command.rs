@@ -85,13 +85,8 @@ pub enum Command {
     /// Compare-and-swap in the store. Answers `Stored`.
     Commit(Change),
     /// Own this room. Answers `Claimed` or `NotClaimed`; a lease that ends answers `LeaseLost` for all. Until then the room's
-    /// changes wait.
-    Claim {
-        /// The room.
-        room: RoomId,
-        /// Which life.
-        incarnation: Incarnation,
-    },
+    /// changes wait. What it is by then is known to whoever has to end it, should this agent die before it tells more.
+    Claim(Meta),
     /// The room's life is over and stored: it need not be owned any more.
     Cede {
         /// The room.
@@ -211,7 +206,7 @@ pub struct Meta {
     pub room: RoomId,
     /// Which life.
     pub incarnation: Incarnation,
-    /// The state, as stored.
+    /// The state, as the owner has it.
     pub state: State,
     /// The record's version.
     pub version: Version,

@@ -186,7 +186,7 @@ impl World {
                 self.ask(a, Ask::Store(store::Ask::Look(room.clone())), Called::Look(room));
             }
             Command::Members(_) => self.direct(a, Input::Members(Ok(()))),
-            Command::Claim { room, .. } => self.claim(a, room),
+            Command::Claim(meta) => self.claim(a, meta),
             Command::Cede { room } => self.cede(a, room),
             Command::Describe(meta) => self.describe(a, meta),
             Command::Keep(record) => drop(self.agents[a].kept.insert(record.room.clone(), record)),

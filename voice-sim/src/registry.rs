@@ -17,8 +17,8 @@ pub(crate) enum Ask {
     Grant,
     /// The lease lives on.
     Renew(u64),
-    /// This room, on this lease.
-    Claim(u64, RoomId),
+    /// This room, as it is, on this lease.
+    Claim(u64, Meta),
     /// It is given back.
     Cede(RoomId),
     /// What became of it.
@@ -48,16 +48,8 @@ pub(crate) enum Answer {
 struct Owner {
     agent: usize,
     lease: u64,
-    /// Of a custodian's room it is known since when it was without an owner; anybody may claim it.
-    custodian: Option<Ms>,
-}
-
-/// A room whose owner's lease ended.
-#[derive(Debug, Clone, Copy)]
-struct Orphan {
-    since: Ms,
-    /// When the next custodian is looked for.
-    due: Ms,
+    /// Anybody may claim a custodian's room.
+    custodian: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +57,8 @@ pub(crate) struct Registry {
     leases: BTreeMap<u64, (usize, Ms)>,
     owners: BTreeMap<RoomId, Owner>,
     metas: BTreeMap<RoomId, Meta>,
-    orphans: BTreeMap<RoomId, Orphan>,
+    /// Rooms whose owner's lease ended, and when.
+    orphans: BTreeMap<RoomId, Ms>,
     revision: u64,
 }
 
@@ -84,9 +77,9 @@ impl Registry {
                 }
                 None => Answer::NoLease(*lease),
             },
-            Ask::Claim(lease, room) => self.claim(agent, *lease, room),
+            Ask::Claim(lease, meta) => self.claim(agent, *lease, meta),
             Ask::Cede(room) => {
-                self.cede(now, agent, room);
+                self.cede(agent, room);
                 Answer::Done
             }
             Ask::Describe(meta) => {
@@ -98,35 +91,30 @@ impl Registry {
         }
     }
 
-    fn claim(&mut self, agent: usize, lease: u64, room: &RoomId) -> Answer {
+    fn claim(&mut self, agent: usize, lease: u64, meta: &Meta) -> Answer {
+        let room = &meta.room;
         if !self.leases.contains_key(&lease) {
             return Answer::NoLease(lease);
         }
         match self.owners.get(room) {
-            Some(owner) if owner.agent != agent && owner.custodian.is_none() => {
+            Some(owner) if owner.agent != agent && !owner.custodian => {
                 Answer::Taken(room.clone(), owner.agent)
             }
-            _ => Answer::Claimed(lease, room.clone(), self.take(agent, lease, room, None)),
-        }
-    }
-
-    /// A custodian's room that lives on waits for the next.
-    fn cede(&mut self, now: Ms, agent: usize, room: &RoomId) {
-        let Some(owner) = self.owners.get(room).filter(|o| o.agent == agent) else {
-            return;
-        };
-        let lives = self.metas.get(room).is_some_and(|m| m.state.is_live());
-        match owner.custodian.filter(|_| lives) {
-            Some(since) => {
-                let due = now + GRACE;
-                self.orphans.insert(room.clone(), Orphan { since, due });
+            _ => {
+                self.metas.insert(room.clone(), meta.clone());
+                Answer::Claimed(lease, room.clone(), self.take(agent, lease, room, false))
             }
-            None => drop(self.metas.remove(room)),
         }
-        self.owners.remove(room);
     }
 
-    fn take(&mut self, agent: usize, lease: u64, room: &RoomId, custodian: Option<Ms>) -> Epoch {
+    fn cede(&mut self, agent: usize, room: &RoomId) {
+        if self.owners.get(room).is_some_and(|owner| owner.agent == agent) {
+            self.metas.remove(room);
+            self.owners.remove(room);
+        }
+    }
+
+    fn take(&mut self, agent: usize, lease: u64, room: &RoomId, custodian: bool) -> Epoch {
         self.revision += 1;
         let revision = self.revision;
         let epoch = Epoch { era: 0, revision };
@@ -147,11 +135,10 @@ impl Registry {
         let lost = self.owners.extract_if(.., |_, o| !leases.contains_key(&o.lease));
         let lost: Vec<RoomId> = lost.map(|(room, _)| room).collect();
         for room in lost.into_iter().filter(|room| self.metas.contains_key(room)) {
-            let (since, due) = (now, now + GRACE);
-            self.orphans.insert(room, Orphan { since, due });
+            self.orphans.insert(room, now);
         }
-        let due = self.orphans.iter().filter(|(_, orphan)| now >= orphan.due);
-        let due: Vec<(RoomId, Ms)> = due.map(|(room, orphan)| (room.clone(), orphan.since)).collect();
+        let due = self.orphans.iter().filter(|(_, since)| now >= **since + GRACE);
+        let due: Vec<(RoomId, Ms)> = due.map(|(room, since)| (room.clone(), *since)).collect();
         let mut custodians = Vec::new();
         for (room, since) in due {
             let survivor = self
@@ -162,7 +149,7 @@ impl Registry {
             let Some(((lease, agent), meta)) = survivor.zip(self.metas.get(&room).cloned()) else {
                 continue;
             };
-            let epoch = self.take(agent, lease, &room, Some(since));
+            let epoch = self.take(agent, lease, &room, true);
             custodians.push((agent, Answer::Custodian(lease, meta, epoch, now - since)));
         }
         custodians

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 use voice_agent::config::EtcdConfig;
-use voice_room::{RoomId, State};
+use voice_room::RoomId;
 
 const ROOMS: usize = 10_000;
 /// Each kind of loss, so many times; the figure is the median.
@@ -218,10 +218,6 @@ fn begin(config: &EtcdConfig, rooms: &[RoomId]) -> anyhow::Result<Registrant> {
             rooms.len()
         )
     })?;
-    // As the core does once it may.
-    rooms
-        .iter()
-        .for_each(|room| agent.describe(room, State::Liveing, 2));
     Ok(agent)
 }
 

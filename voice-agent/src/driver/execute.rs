@@ -120,7 +120,7 @@ impl Driver {
             Command::Rollback(rollback) => self.sessions.rollback(&rollback),
             Command::Tell { to, update } => self.sessions.tell(&to, &update),
             Command::Commit(change) => self.commit(change),
-            Command::Claim { room, incarnation } => self.registry.claim(vec![(room, incarnation)]),
+            Command::Claim(meta) => self.registry.claim(vec![meta]),
             Command::Cede { room } => self.registry.cede(room),
             Command::Describe(meta) => self.registry.describe(meta),
             Command::Degraded { room, reason } => self.registry.degraded(room, reason),

@@ -36,7 +36,7 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use voice_room::{Epoch, Incarnation, NodeName, RoomId, command::Meta, patrol::RegistrySight};
+use voice_room::{Epoch, NodeName, RoomId, command::Meta, patrol::RegistrySight};
 use wire::Link;
 use worker::Worker;
 
@@ -66,7 +66,7 @@ pub struct Handle {
 
 impl Handle {
     /// Owns these rooms. Answers `Claimed` or `NotClaimed` for each.
-    pub fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
+    pub fn claim(&self, rooms: Vec<Meta>) {
         self.desk.claim(rooms);
     }
 

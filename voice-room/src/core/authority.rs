@@ -85,14 +85,13 @@ impl Core {
             return;
         }
         room.authority = Authority::Claiming { problem: None };
-        let incarnation = room.record.incarnation;
-        self.out(Command::Claim {
-            room: id.clone(),
-            incarnation,
-        });
+        let known = meta(&room.record);
+        self.out(Command::Claim(known));
     }
 
     pub(super) fn claimed(&mut self, now: Now, id: &RoomId, epoch: Epoch) {
+        // As its owner, from now on.
+        self.custody.remove(id);
         let ours = self.node.clone();
         let Some(room) = self.rooms.get_mut(id).filter(|_| self.tenure.epoch.is_none()) else {
             // Its life ended, here and in the store, before the answer came.
@@ -224,11 +223,8 @@ impl Core {
             return;
         };
         room.asked_again = Some(now.mono);
-        let incarnation = room.record.incarnation;
-        self.out(Command::Claim {
-            room: id.clone(),
-            incarnation,
-        });
+        let known = meta(&room.record);
+        self.out(Command::Claim(known));
     }
 
     /// Requests for another's room are for its owner; what the ports need is done here all the same.

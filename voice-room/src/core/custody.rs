@@ -15,12 +15,14 @@ use crate::{
 use alloc::{format, string::String, vec::Vec};
 use core::time::Duration;
 
-/// A room of a lost node, while the store is asked.
+/// A room of a lost node, until it ends, is claimed, or this agent's lease is lost.
 #[derive(Debug)]
 pub(super) struct Custody {
     meta: Meta,
     epoch: Epoch,
-    /// Since that node's lease ended, when this was told.
+    /// How long a room is left to whoever may serve it, before the store is asked.
+    grace: Duration,
+    /// Since that node's lease ended, or since it was left alive last, at `told`.
     lost_for: Duration,
     told: Mono,
     asked: Asked,
@@ -33,6 +35,8 @@ enum Asked {
     /// It had heard of nothing, and is asked again then.
     AgainAt(Mono),
     Twice,
+    /// It had heard of it, or could not say; all begins anew then.
+    AnewAt(Mono),
 }
 
 impl Core {
@@ -46,6 +50,7 @@ impl Core {
         let custody = Custody {
             meta,
             epoch,
+            grace: lost_for,
             lost_for,
             told,
             asked: Asked::Once,
@@ -65,14 +70,21 @@ impl Core {
         if self.rooms.get(id).is_some_and(Room::wants_owner) {
             return self.claimed(now, id, custody.epoch);
         }
+        if matches!(custody.asked, Asked::AnewAt(_)) {
+            // The answer to somebody else's question.
+            self.custody.insert(id.clone(), custody);
+            return;
+        }
         let lost_for = custody.lost_for + now.mono.since(custody.told);
         let looked = match result {
             Ok(looked) => looked,
-            Err(problem) => return self.leave_alive(id, &format!("the store cannot say: {problem}")),
+            Err(problem) => {
+                return self.leave_alive(now, id, custody, &format!("the store cannot say: {problem}"));
+            }
         };
         if let Some(witness) = witness(&looked, lost_for) {
-            let lost = lost_for.as_secs();
-            return self.leave_alive(id, &format!("{witness}, its owner's lease ended {lost} s ago"));
+            let why = format!("{witness}, nobody has owned it for {} s", lost_for.as_secs());
+            return self.leave_alive(now, id, custody, &why);
         }
         if custody.asked == Asked::Twice {
             return self.expire_lost(now, id, &custody, looked.stored.map(|seen| seen.record));
@@ -83,14 +95,16 @@ impl Core {
         self.custody.insert(id.clone(), custody);
     }
 
-    /// Asks a second time about rooms of which the store had heard nothing.
+    /// Asks a second time about rooms of which the store had heard nothing, and anew about those that were left alive.
     pub(super) fn look_again(&mut self, now: Now) {
         let mut due: Vec<RoomId> = Vec::new();
         for (id, custody) in &mut self.custody {
-            if matches!(custody.asked, Asked::AgainAt(at) if at <= now.mono) {
-                custody.asked = Asked::Twice;
-                due.push(id.clone());
-            }
+            custody.asked = match custody.asked {
+                Asked::AgainAt(at) if at <= now.mono => Asked::Twice,
+                Asked::AnewAt(at) if at <= now.mono => Asked::Once,
+                _ => continue,
+            };
+            due.push(id.clone());
         }
         for room in due {
             self.out(Command::Look { room });
@@ -103,13 +117,17 @@ impl Core {
         self.rules.refresh + 3 * self.rules.heartbeat
     }
 
-    fn leave_alive(&mut self, id: &RoomId, why: &str) {
+    /// It stays in custody: whoever serves it may claim it, and it is asked about anew after another grace.
+    fn leave_alive(&mut self, now: Now, id: &RoomId, mut custody: Custody, why: &str) {
         self.note(
             "custody_unknown",
             id,
             format!("its owner is gone, yet it stays live: {why}"),
         );
-        self.out(Command::Cede { room: id.clone() });
+        custody.told = now.mono;
+        custody.lost_for = Duration::ZERO;
+        custody.asked = Asked::AnewAt(now.mono + custody.grace);
+        self.custody.insert(id.clone(), custody);
     }
 
     fn expire_lost(&mut self, now: Now, id: &RoomId, custody: &Custody, stored: Option<RoomRecord>) {

@@ -121,7 +121,7 @@ pub(crate) fn kinds(commands: &[Command]) -> Vec<&'static str> {
         Command::Prepare(_) => "prepare",
         Command::Rollback(_) => "rollback",
         Command::Commit(_) => "commit",
-        Command::Claim { .. } => "claim",
+        Command::Claim(_) => "claim",
         Command::Cede { .. } => "cede",
         Command::Describe(_) => "describe",
         Command::Refresh(_) => "refresh",

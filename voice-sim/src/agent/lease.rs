@@ -7,7 +7,7 @@ use crate::{
     registry::{self, TTL},
     world::World,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use voice_room::{Input, RoomId, command::Meta};
 
 /// The agent gives its lease up so long before others may take over, as its own clock says.
@@ -22,7 +22,7 @@ pub(super) struct Lease {
     until: Ms,
     asked: Ms,
     /// Rooms the core wants, until it has an answer.
-    wanted: BTreeSet<RoomId>,
+    wanted: BTreeMap<RoomId, Meta>,
     under_way: BTreeSet<RoomId>,
 }
 
@@ -51,8 +51,8 @@ impl World {
             self.agents[a].lease.asked = clock;
             self.ask(a, Ask::Registry(ask), Called::Lease(clock));
         }
-        let wanted: Vec<RoomId> = self.agents[a].lease.wanted.iter().cloned().collect();
-        wanted.into_iter().for_each(|room| self.ask_for(a, room));
+        let wanted: Vec<Meta> = self.agents[a].lease.wanted.values().cloned().collect();
+        wanted.into_iter().for_each(|meta| self.ask_for(a, meta));
     }
 
     fn lose_lease(&mut self, a: usize) {
@@ -63,17 +63,21 @@ impl World {
         self.feed(a, Input::LeaseLost);
     }
 
-    pub(super) fn claim(&mut self, a: usize, room: RoomId) {
-        self.agents[a].lease.wanted.insert(room.clone());
-        self.ask_for(a, room);
+    pub(super) fn claim(&mut self, a: usize, meta: Meta) {
+        self.agents[a]
+            .lease
+            .wanted
+            .insert(meta.room.clone(), meta.clone());
+        self.ask_for(a, meta);
     }
 
-    fn ask_for(&mut self, a: usize, room: RoomId) {
+    fn ask_for(&mut self, a: usize, meta: Meta) {
         let Some(id) = self.agents[a].lease.id.filter(|_| self.has_authority(a)) else {
             return;
         };
+        let room = meta.room.clone();
         if self.agents[a].lease.under_way.insert(room.clone()) {
-            let ask = Ask::Registry(registry::Ask::Claim(id, room.clone()));
+            let ask = Ask::Registry(registry::Ask::Claim(id, meta));
             self.ask(a, ask, Called::Claim(room));
         }
     }
@@ -120,13 +124,13 @@ impl World {
         match answer {
             registry::Answer::Claimed(lease, room, epoch) if present == Some(lease) => {
                 // What was given back meanwhile is not wanted any more.
-                if agent.lease.wanted.remove(&room) {
+                if agent.lease.wanted.remove(&room).is_some() {
                     self.feed(a, Input::Claimed { room, epoch });
                 } else {
                     self.ask(a, Ask::Registry(registry::Ask::Cede(room)), Called::Other);
                 }
             }
-            registry::Answer::Taken(room, owner) if agent.lease.wanted.remove(&room) => {
+            registry::Answer::Taken(room, owner) if agent.lease.wanted.remove(&room).is_some() => {
                 let (owner, problem) = (Some(node(owner)), "another owns it".into());
                 self.feed(a, Input::NotClaimed { room, owner, problem });
             }

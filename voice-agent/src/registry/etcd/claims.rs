@@ -4,6 +4,7 @@
 mod done;
 mod next;
 mod rooms;
+mod untold;
 
 use super::{records::Owner, view::View};
 use crate::telemetry::counters::Counter;
@@ -12,7 +13,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use voice_room::{Epoch, Incarnation, Input, Mono, NodeName, RoomId, command::Meta};
+use untold::Untold;
+use voice_room::{Epoch, Input, Mono, NodeName, RoomId, command::Meta};
 
 /// A claim that waits so long is told, so that the core can say why nothing is stored.
 const TELL_AFTER: Duration = Duration::from_secs(3);
@@ -33,7 +35,7 @@ pub(super) struct Claims {
     /// Those that are wanted and not held.
     asked: BTreeSet<RoomId>,
     /// Those that are held and of which there is something new to tell.
-    untold: BTreeSet<RoomId>,
+    untold: Untold,
     /// Those that are held and served less well, with why, until it is told.
     degraded: BTreeMap<RoomId, String>,
     /// Those given up whose keys are still there, with the revision of our claim.
@@ -42,7 +44,8 @@ pub(super) struct Claims {
 
 #[derive(Debug)]
 struct Claim {
-    incarnation: Incarnation,
+    /// What the core said of it last.
+    meta: Meta,
     /// The revision of our key, under the present lease.
     held: Option<i64>,
     /// Since when it is asked for.
@@ -52,7 +55,6 @@ struct Claim {
     /// What has to be under the owner's key for our claim, as etcd has answered: its revision, 0 for nothing. Until then it
     /// is as the view has it.
     expected: Option<i64>,
-    meta: Option<Meta>,
     /// The revision of what was told last; until something was, it is as the view has it.
     told: Option<i64>,
     /// Held only to end it.
@@ -65,7 +67,7 @@ impl Claims {
             me,
             rooms: Rooms::default(),
             asked: BTreeSet::new(),
-            untold: BTreeSet::new(),
+            untold: Untold::default(),
             degraded: BTreeMap::new(),
             ceded: BTreeMap::new(),
         }
@@ -90,32 +92,19 @@ impl Claims {
         self.untold.contains(room)
     }
 
-    /// What is known of a room that is held as its custodian.
-    pub(super) fn in_custody(&self, room: &RoomId) -> Option<&Meta> {
-        self.rooms
-            .get(room)
-            .filter(|claim| claim.custodian)?
-            .meta
-            .as_ref()
-    }
-
     /// The core wants this room. Answered at once if it is held already.
-    pub(super) fn ask(&mut self, room: &RoomId, incarnation: Incarnation, now: Mono) -> Option<Input> {
-        self.ceded.remove(room);
-        let claim = self.rooms.get(room);
+    pub(super) fn ask(&mut self, meta: Meta, now: Mono) -> Option<Input> {
+        let room = meta.room.clone();
+        self.ceded.remove(&room);
+        let claim = self.rooms.get(&room);
         let in_custody = claim.is_some_and(|claim| claim.custodian);
         if let Some(revision) = claim.and_then(|claim| claim.held).filter(|_| !in_custody) {
-            self.rooms.change(room, |claim| claim.incarnation = incarnation);
-            return Some(self.claimed(room, revision));
+            self.rooms.change(&room, |claim| claim.meta = meta);
+            return Some(self.claimed(&room, revision));
         }
         // One in custody is claimed anew, as its owner: then nobody else may take it any more.
-        let meta = self.rooms.remove(room).and_then(|claim| claim.meta);
-        let claim = Claim {
-            meta,
-            ..Claim::new(incarnation, now)
-        };
-        self.rooms.insert(room.clone(), claim);
-        self.asked.insert(room.clone());
+        self.rooms.insert(room.clone(), Claim::new(meta, now));
+        self.asked.insert(room);
         None
     }
 
@@ -132,13 +121,12 @@ impl Claims {
 
     /// What the core says of a room is told once the room is held.
     pub(super) fn describe(&mut self, meta: Meta) {
-        let room = meta.room.clone();
-        let held = self.rooms.change(&room, |claim| {
-            claim.meta = Some(meta);
+        let held = self.rooms.change(&meta.room, |claim| {
+            claim.meta = meta.clone();
             claim.held.is_some()
         });
         if held == Some(true) {
-            self.untold.insert(room);
+            self.untold.insert(&meta);
         }
     }
 
@@ -151,11 +139,10 @@ impl Claims {
 
     /// This agent is custodian of the room.
     pub(super) fn hold(&mut self, meta: Meta, revision: i64, now: Mono) {
-        let mut claim = Claim::new(meta.incarnation, now);
+        let room = meta.room.clone();
+        let mut claim = Claim::new(meta, now);
         claim.held = Some(revision);
         claim.custodian = true;
-        let room = meta.room.clone();
-        claim.meta = Some(meta);
         self.rooms.insert(room, claim);
     }
 
@@ -196,9 +183,8 @@ impl Claims {
                 Counter::RegistryOvertaken.count();
                 self.rooms.change(room, |claim| {
                     *claim = Claim {
-                        meta: claim.meta.take(),
                         told_that_it_waits: true,
-                        ..Claim::new(claim.incarnation, now)
+                        ..Claim::new(claim.meta.clone(), now)
                     };
                 });
                 self.untold.remove(room);
@@ -231,7 +217,7 @@ impl Claims {
             .owners
             .iter()
             .filter(|(_, owner)| owner.lease == lease && owner.value.node == self.me.node);
-        let unwanted = ours.filter(|(room, _)| !self.rooms.contains(room));
+        let unwanted = ours.filter(|(room, owner)| !owner.value.custodian && !self.rooms.contains(room));
         let unwanted: Vec<(RoomId, i64)> = unwanted
             .map(|(room, owner)| (room.clone(), owner.revision))
             .collect();
@@ -248,15 +234,14 @@ impl Claims {
 }
 
 impl Claim {
-    fn new(incarnation: Incarnation, now: Mono) -> Claim {
+    fn new(meta: Meta, now: Mono) -> Claim {
         Claim {
-            incarnation,
+            meta,
             held: None,
             since: now,
             not_before: Mono(0),
             told_that_it_waits: false,
             expected: None,
-            meta: None,
             told: None,
             custodian: false,
         }

@@ -7,13 +7,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, oneshot};
-use voice_room::{Epoch, Incarnation, RoomId, command::Meta, patrol::RegistrySight};
+use voice_room::{Epoch, RoomId, command::Meta, patrol::RegistrySight};
 
 /// What is asked for one room, in this order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) cede: bool,
-    pub(super) claim: Option<Incarnation>,
+    pub(super) claim: Option<Meta>,
     pub(super) describe: Option<Meta>,
     pub(super) degraded: Option<String>,
 }
@@ -35,10 +35,13 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn claim(&self, rooms: Vec<(RoomId, Incarnation)>) {
+    pub(super) fn claim(&self, rooms: Vec<Meta>) {
         let mut asks = self.asks();
-        for (room, incarnation) in rooms {
-            asks.entry(room).or_default().claim = Some(incarnation);
+        for meta in rooms {
+            let ask = asks.entry(meta.room.clone()).or_default();
+            // What was said before is in it.
+            ask.describe = None;
+            ask.claim = Some(meta);
         }
         drop(asks);
         self.new.notify_one();
@@ -108,19 +111,35 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use voice_room::{Incarnation, State, Version};
 
     #[test]
     fn the_last_word_on_a_room_counts_and_ceding_voids_what_was_asked_before() {
         let (desk, room) = (Desk::default(), RoomId::new("a").unwrap());
-        desk.claim(vec![(room.clone(), Incarnation(1))]);
+        let meta = |incarnation| Meta {
+            room: room.clone(),
+            incarnation: Incarnation(incarnation),
+            state: State::Liveing,
+            version: Version(1),
+            epoch: Epoch::default(),
+            source: None,
+        };
+        desk.claim(vec![meta(1)]);
         desk.cede(room.clone());
-        desk.claim(vec![(room.clone(), Incarnation(2))]);
+        desk.claim(vec![meta(2)]);
         let expected = Ask {
             cede: true,
-            claim: Some(Incarnation(2)),
+            claim: Some(meta(2)),
             ..Ask::default()
         };
-        assert_eq!(desk.take(), BTreeMap::from([(room, expected)]));
+        assert_eq!(desk.take(), BTreeMap::from([(room.clone(), expected)]));
+        desk.describe(meta(1));
+        desk.claim(vec![meta(2)]);
+        let expected = Ask {
+            claim: Some(meta(2)),
+            ..Ask::default()
+        };
+        assert_eq!(desk.take(), BTreeMap::from([(room.clone(), expected)]));
         assert!(desk.take().is_empty());
     }
 }

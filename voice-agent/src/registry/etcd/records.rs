@@ -54,6 +54,10 @@ pub struct Owner {
     /// Holds the room only to end it, should it not be served any more. Whoever serves it may take it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub custodian: bool,
+    /// What the room was when it was claimed: what a custodian goes by, should the owner die before it tells of it. Agents of
+    /// an older version do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
 }
 
 /// `/voice/rooms/ID`: what an owner tells of a room. On its lease.
@@ -61,7 +65,7 @@ pub struct Owner {
 pub struct Room {
     /// Which life.
     pub incarnation: Incarnation,
-    /// As stored.
+    /// As its owner has it; with a claim it may not be stored yet.
     pub state: State,
     /// The record's version.
     pub version: Version,
@@ -237,6 +241,7 @@ mod tests {
             incarnation: Incarnation(3),
             era: 0,
             custodian: false,
+            room: None,
         };
         let text = write(&owner);
         assert_eq!(read::<Owner>(&kv(&text, 1)), Ok(owner));

@@ -40,7 +40,7 @@ pub(super) struct Diff {
     pub(super) after: Option<At<Owner>>,
     /// It went because the lease of its owner ended, rather than by the owner's will.
     pub(super) ended: bool,
-    /// What was last told of the room.
+    /// What its owner last said of the room.
     pub(super) meta: Option<Meta>,
 }
 
@@ -223,8 +223,8 @@ impl View {
                     .is_some_and(|agent| agent.lease == owner.lease)
             };
             let ended = after.is_none() && before.as_ref().is_some_and(|owner| !lives(owner));
-            let meta = told.get(&room).or_else(|| self.rooms.get(&room));
-            let meta = meta.map(|at| at.value.clone().into_meta(room.clone()));
+            let told = told.get(&room).or_else(|| self.rooms.get(&room));
+            let meta = last_said(told, before.as_ref()).map(|said| said.into_meta(room.clone()));
             changes.diffs.push(Diff {
                 room,
                 before,
@@ -234,6 +234,17 @@ impl View {
             });
         }
     }
+}
+
+/// What the last owner said of a room: with its claim, or since.
+fn last_said(told: Option<&At<Room>>, owner: Option<&At<Owner>>) -> Option<Room> {
+    let claimed = owner.and_then(|owner| Some((owner.value.room.as_ref()?, owner.revision)));
+    let told = told.map(|told| (&told.value, told.revision));
+    let last = told
+        .into_iter()
+        .chain(claimed)
+        .max_by_key(|(_, revision)| *revision)?;
+    Some(last.0.clone())
 }
 
 /// Keeps what is ours; what is not takes the place of what was there.

@@ -36,8 +36,6 @@ impl Vigil {
     pub(super) fn saw(&mut self, diff: &Diff, now: Mono, extra: Duration) -> bool {
         match (&diff.after, &diff.meta) {
             (None, Some(meta)) if diff.ended && meta.state.is_live() => self.wait(meta.clone(), now, extra),
-            // A custodian left it alive and gave it back: whoever waits for it goes on.
-            (None, _) if diff.before.as_ref().is_some_and(|before| before.value.custodian) => true,
             _ => {
                 self.gone.remove(&diff.room);
                 true
@@ -112,6 +110,7 @@ mod tests {
                 incarnation: Incarnation(1),
                 era: 0,
                 custodian: false,
+                room: None,
             },
             revision: 1,
             lease: 1,
@@ -168,22 +167,6 @@ mod tests {
             Duration::ZERO,
         );
         assert_eq!(due(&vigil, 9_999), None);
-    }
-
-    #[test]
-    fn a_room_that_its_custodian_left_alive_and_gave_back_is_waited_for_again() {
-        let mut vigil = Vigil::default();
-        let lost = gone(State::Liveing, true);
-        vigil.wait(lost.meta.clone().unwrap(), at(400), Duration::ZERO);
-        let mut custodian = owner();
-        custodian.value.custodian = true;
-        let given_back = Diff {
-            before: Some(custodian),
-            meta: None,
-            ..gone(State::Liveing, false)
-        };
-        vigil.saw(&given_back, at(401), Duration::ZERO);
-        assert_eq!((due(&vigil, 699), due(&vigil, 700)), (None, Some(300)));
     }
 
     #[test]

@@ -178,12 +178,12 @@ impl State {
         let now = clock::now();
         for (room, ask) in self.worker.desk.take() {
             if ask.cede {
-                self.give_up(&room);
+                self.claims.cede(&room);
             }
-            if let Some(incarnation) = ask.claim {
+            if let Some(meta) = ask.claim {
                 self.vigil.forget(&room);
                 self.custody.remove(&room);
-                if let Some(answer) = self.claims.ask(&room, incarnation, now) {
+                if let Some(answer) = self.claims.ask(meta, now) {
                     self.tell(answer).await?;
                 }
             }

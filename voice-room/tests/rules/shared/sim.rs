@@ -316,7 +316,7 @@ impl Sim {
         while let Some(command) = self.nodes[n].core.next_command() {
             match command {
                 Command::Commit(change) => self.sent(n, change),
-                Command::Claim { room, .. } => drop(self.nodes[n].claims.insert(room)),
+                Command::Claim(meta) => drop(self.nodes[n].claims.insert(meta.room)),
                 Command::Cede { room } => {
                     self.nodes[n].claims.remove(&room);
                     self.owners.retain(|id, (owner, _)| *id != room || *owner != n);

@@ -47,8 +47,7 @@ impl Claims {
                 let address = &self.me.address;
                 let newer = self.rooms.change(room, |claim| {
                     claim.told = Some(revision);
-                    let meta = claim.meta.as_ref();
-                    meta.is_some_and(|meta| Room::of(meta, address) != *told)
+                    Room::of(&claim.meta, address) != *told
                 })?;
                 if !newer {
                     self.untold.remove(room);
@@ -81,17 +80,14 @@ impl Claims {
         self.asked.remove(room);
         let won = self.rooms.change(room, |claim| {
             claim.held = Some(revision);
-            claim.meta.is_some()
+            claim.meta.clone()
         });
-        match won {
+        let Some(meta) = won else {
             // Given up while the claim was under way.
-            None => {
-                self.ceded.insert(room.clone(), revision);
-                return None;
-            }
-            Some(true) => drop(self.untold.insert(room.clone())),
-            Some(false) => {}
-        }
+            self.ceded.insert(room.clone(), revision);
+            return None;
+        };
+        self.untold.insert(&meta);
         Some(self.claimed(room, revision))
     }
 

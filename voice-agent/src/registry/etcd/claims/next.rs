@@ -16,7 +16,7 @@ impl Claims {
                 .get(room)
                 .is_some_and(|claim: &Claim| claim.held.is_some())
         };
-        self.is_urgent(now) || !self.untold.is_empty() || self.degraded.keys().any(held)
+        self.is_urgent(now) || self.untold.len() > 0 || self.degraded.keys().any(held)
     }
 
     /// Whether something is urgent: a room to be given up, which another may wait for, or one to be claimed. One whose key is not
@@ -30,7 +30,13 @@ impl Claims {
         !self.ceded.is_empty() || self.asked.iter().any(ready)
     }
 
-    /// What to do next, in one transaction: give up, then claim, then tell, then tell of what is degraded.
+    /// Whether something comes before custody: what is urgent, and to tell that a room has ended.
+    pub(in super::super) fn comes_first(&self, now: Mono) -> bool {
+        self.is_urgent(now) || !self.untold.ended().is_empty()
+    }
+
+    /// What to do next, in one transaction: give up, then claim, then tell of rooms that have ended, then of those that are degraded,
+    /// and of the others last: of them there may always be more.
     pub(in super::super) fn next(&self, view: &View, now: Mono) -> Vec<Part> {
         let mut left = OPERATIONS;
         let ceded = self.ceded.iter().map(|(room, held)| Part::Cede {
@@ -41,13 +47,15 @@ impl Claims {
             .asked
             .iter()
             .filter_map(|room| self.claim_of(room, view, now));
-        let untold = self.untold.iter().filter_map(|room| self.telling_of(room, view));
+        let telling = |room| self.telling_of(room, view);
+        let ended = self.untold.ended().iter().filter_map(telling);
+        let live = self.untold.live().iter().filter_map(telling);
         let degraded = self
             .degraded
             .iter()
             .filter_map(|(room, why)| self.degraded_part(room, why));
-        // A room stands in one of the first three only, and the last writes another key than they.
-        let all = ceded.chain(asked).chain(untold).chain(degraded);
+        // A room is given up, claimed or told of; that it is degraded stands under a key of its own.
+        let all = ceded.chain(asked).chain(ended).chain(degraded).chain(live);
         all.take_while(|part| {
             let fits = part.operations() <= left;
             left = left.saturating_sub(part.operations());
@@ -60,9 +68,10 @@ impl Claims {
         let claim = self.rooms.get(room).filter(|claim| claim.not_before <= now)?;
         let owner = Owner {
             node: self.me.node.clone(),
-            incarnation: claim.incarnation,
+            incarnation: claim.meta.incarnation,
             era: self.me.era,
             custodian: false,
+            room: Some(Room::of(&claim.meta, &self.me.address)),
         };
         Some(Part::Claim {
             room: room.clone(),
@@ -87,7 +96,7 @@ impl Claims {
         let claim = self.rooms.get(room)?;
         Some(Part::Describe {
             room: room.clone(),
-            told: Room::of(claim.meta.as_ref()?, &self.me.address),
+            told: Room::of(&claim.meta, &self.me.address),
             held: claim.held?,
             compare: claim.told.unwrap_or_else(|| revision(view.rooms.get(room))),
         })

@@ -58,7 +58,19 @@ impl Rooms {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use voice_room::{Incarnation, Mono};
+    use voice_room::{Epoch, Incarnation, Mono, State, Version, command::Meta};
+
+    fn claim(room: &RoomId) -> Claim {
+        let meta = Meta {
+            room: room.clone(),
+            incarnation: Incarnation(1),
+            state: State::Liveing,
+            version: Version(1),
+            epoch: Epoch::default(),
+            source: None,
+        };
+        Claim::new(meta, Mono(0))
+    }
 
     proptest! {
         #[test]
@@ -71,12 +83,12 @@ mod tests {
                     0 => drop(rooms.remove(&room)),
                     1 => rooms.let_all_go(),
                     2 => {
-                        let mut claim = Claim::new(Incarnation(1), Mono(0));
+                        let mut claim = claim(&room);
                         (claim.held, claim.custodian) = (held, true);
                         rooms.insert(room, claim);
                     }
                     3 => {
-                        let mut claim = Claim::new(Incarnation(1), Mono(0));
+                        let mut claim = claim(&room);
                         claim.held = held;
                         rooms.insert(room, claim);
                     }

@@ -41,20 +41,24 @@ fn owner(name: &str, of: &str, lease: i64, revision: i64) -> KeyValue {
         // Whatever it is, the highest is known.
         era: u32::try_from(revision % 3).unwrap(),
         custodian: false,
+        room: None,
     };
     kv(owner_key(&room(name)), write(&owner), lease, revision)
 }
 
-fn told(name: &str, lease: i64, revision: i64) -> KeyValue {
-    let told = Room {
+fn live(version: u64) -> Room {
+    Room {
         incarnation: Incarnation(1),
         state: State::Liveing,
-        version: Version(4),
+        version: Version(version),
         epoch: Epoch::default(),
         source: None,
         address: String::new(),
-    };
-    kv(room_key(&room(name)), write(&told), lease, revision)
+    }
+}
+
+fn told(name: &str, lease: i64, revision: i64) -> KeyValue {
+    kv(room_key(&room(name)), write(&live(4)), lease, revision)
 }
 
 fn put(kv: KeyValue) -> Event {
@@ -101,6 +105,33 @@ fn a_room_that_goes_with_its_lease_is_told_from_one_that_was_given_up() {
     assert!(diff.ended && diff.after.is_none());
     assert_eq!(diff.before.as_ref().unwrap().value.node, node("n"));
     assert_eq!(diff.meta.as_ref().unwrap().version, Version(4));
+}
+
+#[test]
+fn of_a_room_that_goes_with_its_lease_what_was_said_last_is_told_with_its_claim_or_since() {
+    let said = |events: Vec<Event>| {
+        let mut view = View::default();
+        view.apply(&events, 9);
+        let changes = view.apply(&[deleted(&owner("a", "n", 0, 0), 10)], 10);
+        changes.diffs[0].meta.as_ref().map(|meta| meta.version)
+    };
+    let owner = |said: Option<Room>, revision| {
+        let value = Owner {
+            node: node("n"),
+            incarnation: Incarnation(1),
+            era: 0,
+            custodian: false,
+            room: said,
+        };
+        put(kv(owner_key(&room("a")), write(&value), 1, revision))
+    };
+    let told = |revision| put(told("a", 1, revision));
+    assert_eq!(said(vec![owner(None, 2)]), None);
+    assert_eq!(said(vec![owner(Some(live(1)), 2)]), Some(Version(1)));
+    assert_eq!(said(vec![owner(Some(live(1)), 2), told(3)]), Some(Version(4)));
+    // Told before the claim, perhaps of another life.
+    assert_eq!(said(vec![told(2), owner(Some(live(7)), 3)]), Some(Version(7)));
+    assert_eq!(said(vec![told(2), owner(None, 3)]), Some(Version(4)));
 }
 
 #[test]

@@ -1,34 +1,22 @@
-//! Rooms whose owner's lease ended for good: becoming their custodian, and waiting on if they live.
+//! Rooms whose owner's lease ended for good: becoming their custodian.
 
 use super::State;
 use crate::{
     driver::Stopped,
+    proto::mvccpb::KeyValue,
     registry::etcd::{
         claims::epoch,
         clock::{self, jittered},
-        records::{Owner, Status},
+        records::{self, Owner, Room, Status},
         txn::{self, Done, Part},
         vigil::Due,
     },
     telemetry::counters::Counter,
 };
 use std::time::Duration;
-use voice_room::{Input, RoomId};
+use voice_room::Input;
 
 impl State {
-    /// A room that we were custodian of and that goes on living is waited for again.
-    pub(super) fn give_up(&mut self, room: &RoomId) {
-        let meta = self
-            .claims
-            .in_custody(room)
-            .filter(|meta| meta.state.is_live())
-            .cloned();
-        self.claims.cede(room);
-        if let Some(meta) = meta {
-            self.vigil.wait(meta, clock::now(), self.chance());
-        }
-    }
-
     pub(super) fn custody_parts(&mut self) -> (Vec<Part>, Vec<Due>) {
         let now = clock::now();
         let (mut parts, mut dues) = (Vec::new(), Vec::new());
@@ -42,6 +30,7 @@ impl State {
                 incarnation: due.meta.incarnation,
                 era: self.worker.me.era,
                 custodian: true,
+                room: Some(Room::of(&due.meta, &self.worker.me.address)),
             };
             let status = Status {
                 status: "degraded".into(),
@@ -66,12 +55,16 @@ impl State {
 
     pub(super) async fn took_custody(&mut self, due: Due, done: &Done, revision: i64) -> Result<(), Stopped> {
         let room = due.meta.room.clone();
-        if *done != Done::Written {
+        let taken = match done {
+            Done::Written => Some(revision),
+            Done::Differs(there, _) => there.as_ref().and_then(|kv| self.own_custody(kv)),
+        };
+        let Some(revision) = taken else {
             // Somebody owns it, or claimed it a moment ago; the watch tells who.
             let chance = self.chance();
             self.vigil.wait(due.meta, clock::now(), chance);
             return Ok(());
-        }
+        };
         Counter::RegistryCustody.count();
         tracing::warn!(%room, lost_for = ?due.lost_for, "custodian of a room whose owner is gone");
         self.vigil.forget(&room);
@@ -82,6 +75,17 @@ impl State {
             lost_for: due.lost_for,
         };
         self.tell(input).await
+    }
+
+    /// The revision of an earlier try that was not answered, and by which this agent is custodian.
+    fn own_custody(&self, there: &KeyValue) -> Option<i64> {
+        let owner = records::read::<Owner>(there).ok()?;
+        let ours = self.is_own_custody(&owner, there.lease);
+        ours.then_some(there.mod_revision)
+    }
+
+    pub(super) fn is_own_custody(&self, owner: &Owner, lease: i64) -> bool {
+        owner.custodian && owner.node == self.worker.me.node && Some(lease) == self.lease
     }
 
     /// What a survivor waits on top of the grace.

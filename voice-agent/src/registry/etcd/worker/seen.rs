@@ -58,7 +58,10 @@ impl State {
         let mut own_lost = false;
         for diff in &changes.diffs {
             let extra = self.chance();
-            if !self.claims.knows(&diff.room) && !self.vigil.saw(diff, now, extra) {
+            // Custody that was taken without an answer is still to be taken note of.
+            let after = diff.after.as_ref();
+            let unanswered = after.is_some_and(|at| self.is_own_custody(&at.value, at.lease));
+            if !self.claims.knows(&diff.room) && !unanswered && !self.vigil.saw(diff, now, extra) {
                 Counter::RegistryTooLarge.count();
             }
             let Some(lease) = self.lease else { continue };

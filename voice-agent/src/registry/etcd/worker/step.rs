@@ -100,10 +100,13 @@ impl State {
             self.barred = None;
         }
         let now = clock::now();
-        let mut parts = self.claims.next(&self.view, now);
-        let mut due = Vec::new();
+        // Before what there may always be more of.
+        let (mut parts, due) = match self.claims.comes_first(now) {
+            true => (Vec::new(), Vec::new()),
+            false => self.custody_parts(),
+        };
         if parts.is_empty() {
-            (parts, due) = self.custody_parts();
+            parts = self.claims.next(&self.view, now);
         }
         if parts.is_empty() {
             return Ok(());
