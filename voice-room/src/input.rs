@@ -69,6 +69,8 @@ pub enum Input {
         epoch: Epoch,
         /// Since that node's lease ended.
         lost_for: Duration,
+        /// How long a room is left to whoever may serve it.
+        grace: Duration,
     },
     /// The store's answer to `Command::Refresh`.
     Refreshed(Result<Vec<(RoomId, Refreshed)>, String>),

@@ -8,7 +8,7 @@ use voice_room::{Epoch, RoomId, command::Meta};
 /// A lease lasts so long without renewal.
 pub(crate) const TTL: Ms = 30_000;
 /// A room without an owner gets a custodian after this long. Shorter than DESIGN's 300 s, so that a run sees it.
-const GRACE: Ms = 60_000;
+pub(crate) const GRACE: Ms = 60_000;
 
 /// What an agent asks.
 #[derive(Debug, Clone)]

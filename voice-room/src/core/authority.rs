@@ -90,8 +90,6 @@ impl Core {
     }
 
     pub(super) fn claimed(&mut self, now: Now, id: &RoomId, epoch: Epoch) {
-        // As its owner, from now on.
-        self.custody.remove(id);
         let ours = self.node.clone();
         let Some(room) = self.rooms.get_mut(id).filter(|_| self.tenure.epoch.is_none()) else {
             // Its life ended, here and in the store, before the answer came.
@@ -122,9 +120,15 @@ impl Core {
             return;
         };
         let Some(owner) = owner else {
+            let was_held = room.authority.epoch().is_some();
             room.authority = Authority::Claiming {
                 problem: Some(problem),
             };
+            if was_held {
+                // A registry that held it as its custodian does not claim it by itself.
+                let known = meta(&room.record);
+                self.out(Command::Claim(known));
+            }
             return;
         };
         if room.authority.ceded_to() == Some(&owner) {

@@ -40,17 +40,24 @@ enum Asked {
 }
 
 impl Core {
-    pub(super) fn owner_gone(&mut self, now: Now, meta: Meta, epoch: Epoch, lost_for: Duration) {
+    pub(super) fn owner_gone(
+        &mut self,
+        now: Now,
+        meta: Meta,
+        epoch: Epoch,
+        lost_for: Duration,
+        grace: Duration,
+    ) {
         let id = meta.room.clone();
         if self.rooms.get(&id).is_some_and(Room::wants_owner) {
-            // It is served here: then it is ours like any other.
-            return self.claimed(now, &id, epoch);
+            // It is served here: then it is ours like any other, and no custodian's.
+            return self.claim_room(&id);
         }
         let told = now.mono;
         let custody = Custody {
             meta,
             epoch,
-            grace: lost_for,
+            grace,
             lost_for,
             told,
             asked: Asked::Once,
@@ -68,7 +75,7 @@ impl Core {
             return;
         };
         if self.rooms.get(id).is_some_and(Room::wants_owner) {
-            return self.claimed(now, id, custody.epoch);
+            return self.claim_room(id);
         }
         if matches!(custody.asked, Asked::AnewAt(_)) {
             // The answer to somebody else's question.

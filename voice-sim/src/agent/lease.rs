@@ -4,7 +4,7 @@ use super::{Called, node};
 use crate::{
     Ms, ms,
     net::{Ask, Event},
-    registry::{self, TTL},
+    registry::{self, GRACE, TTL},
     world::World,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +136,6 @@ impl World {
             }
             registry::Answer::NoLease(lease) if present == Some(lease) => self.lose_lease(a),
             registry::Answer::Custodian(lease, meta, epoch, lost) if present == Some(lease) => {
-                self.agents[a].lease.wanted.remove(&meta.room);
                 let lost_for = ms(lost);
                 self.feed(
                     a,
@@ -144,6 +143,7 @@ impl World {
                         meta,
                         epoch,
                         lost_for,
+                        grace: ms(GRACE),
                     },
                 );
             }

@@ -92,6 +92,12 @@ impl Claims {
         self.untold.contains(room)
     }
 
+    /// What is known of a room that is held as its custodian.
+    pub(super) fn in_custody(&self, room: &RoomId) -> Option<&Meta> {
+        let claim = self.rooms.get(room).filter(|claim| claim.custodian)?;
+        Some(&claim.meta)
+    }
+
     /// The core wants this room. Answered at once if it is held already.
     pub(super) fn ask(&mut self, meta: Meta, now: Mono) -> Option<Input> {
         let room = meta.room.clone();
@@ -121,12 +127,13 @@ impl Claims {
 
     /// What the core says of a room is told once the room is held.
     pub(super) fn describe(&mut self, meta: Meta) {
-        let held = self.rooms.change(&meta.room, |claim| {
-            claim.meta = meta.clone();
+        let (room, live) = (meta.room.clone(), meta.state.is_live());
+        let held = self.rooms.change(&room, |claim| {
+            claim.meta = meta;
             claim.held.is_some()
         });
         if held == Some(true) {
-            self.untold.insert(&meta);
+            self.untold.insert(room, live);
         }
     }
 
@@ -178,6 +185,13 @@ impl Claims {
                 self.degraded.remove(room);
                 self.rooms.remove(room);
                 Some(not_claimed(room, Some(owner), "another agent has claimed it"))
+            }
+            _ if self.in_custody(room).is_some() => {
+                Counter::RegistryOvertaken.count();
+                self.untold.remove(room);
+                self.degraded.remove(room);
+                self.rooms.remove(room);
+                Some(not_claimed(room, None, "the key of its custodian is gone"))
             }
             _ => {
                 Counter::RegistryOvertaken.count();

@@ -175,6 +175,7 @@ impl Lost {
             meta,
             epoch,
             lost_for,
+            grace: secs(300),
         });
         assert_eq!(kinds(&asked), ["look"]);
         Lost { custodian, record }
@@ -237,6 +238,8 @@ fn a_room_of_a_lost_node_ends_only_if_the_store_has_not_heard_of_it_since_and_el
         if lost_for_good {
             let second = lost.looked(Ok(lost.heard(Some(400), None)));
             assert!(ends(&second), "{n}");
+        } else {
+            assert!(lost.asked_within(300), "{n}: anew, after another grace");
         }
     }
 }
@@ -250,6 +253,7 @@ fn a_store_that_came_back_empty_is_asked_again_and_whoever_serves_the_room_has_t
     assert!(lost.asked_again());
     let second = lost.looked(Ok(lost.heard(None, Some(3))));
     assert!(!ends(&second), "{second:?}");
+    assert!(!lost.asked_within(299) && lost.asked_within(6));
 }
 
 #[test]
@@ -270,20 +274,31 @@ fn a_room_that_was_left_alive_is_asked_about_anew_after_another_grace_and_ends_w
 }
 
 #[test]
-fn a_room_that_the_store_knows_to_have_ended_is_given_back_and_one_that_is_claimed_here_is_no_custodians_any_more()
- {
+fn a_room_that_the_store_knows_to_have_ended_is_given_back() {
     let mut lost = Lost::taken();
     lost.record.state = State::Destroyed;
     lost.looked(Ok(lost.heard(Some(400), None)));
     assert!(lost.asked_again());
     let given_back = lost.looked(Ok(lost.heard(Some(500), None)));
     assert_eq!(kinds(&given_back), ["cede"]);
+}
 
+#[test]
+fn a_room_whose_custodian_ended_it_and_lost_its_key_meanwhile_is_claimed_as_its_own() {
     let mut lost = Lost::taken();
-    lost.looked(Ok(lost.heard(Some(299), None)));
-    lost.custodian.listed();
-    lost.custodian.feed_away(claimed(9));
-    assert!(!lost.asked_within(301));
+    lost.looked(Ok(Looked::default()));
+    assert!(lost.asked_again());
+    assert!(ends(&lost.looked(Ok(Looked::default()))));
+    let gone = Input::NotClaimed {
+        room: room("r"),
+        owner: None,
+        problem: "gone".into(),
+    };
+    assert_eq!(kinds(&lost.custodian.feed_away(gone.clone())), ["claim"]);
+    assert!(
+        kinds(&lost.custodian.feed_away(gone)).is_empty(),
+        "it is asked for already"
+    );
 }
 
 #[test]

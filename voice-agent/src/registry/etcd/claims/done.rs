@@ -80,14 +80,14 @@ impl Claims {
         self.asked.remove(room);
         let won = self.rooms.change(room, |claim| {
             claim.held = Some(revision);
-            claim.meta.clone()
+            claim.meta.state.is_live()
         });
-        let Some(meta) = won else {
+        let Some(live) = won else {
             // Given up while the claim was under way.
             self.ceded.insert(room.clone(), revision);
             return None;
         };
-        self.untold.insert(&meta);
+        self.untold.insert(room.clone(), live);
         Some(self.claimed(room, revision))
     }
 

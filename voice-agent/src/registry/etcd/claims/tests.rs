@@ -431,6 +431,18 @@ fn a_custodian_that_comes_to_serve_the_room_claims_it_as_its_owner() {
 }
 
 #[test]
+fn a_custodians_key_that_went_is_not_claimed_again_and_what_was_known_of_the_room_is_there_until_then() {
+    let mut claims = claims();
+    claims.hold(meta("a", 3), 50, NOW);
+    assert_eq!(claims.in_custody(&room("a")), Some(&meta("a", 3)));
+    let told = owner_in(claims.changed_hands(&room("a"), None, LEASE, NOW));
+    assert_eq!(told, Some(None));
+    assert!(!claims.knows(&room("a")) && !claims.has_next(NOW));
+    let held = held();
+    assert!(held.in_custody(&room("a")).is_none());
+}
+
+#[test]
 fn a_claim_that_waits_is_told_once_and_only_when_it_waits_long() {
     let mut claims = claims();
     asked(&mut claims, "a");

@@ -2,7 +2,7 @@
 //! of them for a room that lives.
 
 use std::collections::BTreeSet;
-use voice_room::{RoomId, command::Meta};
+use voice_room::RoomId;
 
 #[derive(Debug, Default)]
 pub(super) struct Untold {
@@ -11,9 +11,8 @@ pub(super) struct Untold {
 }
 
 impl Untold {
-    pub(super) fn insert(&mut self, meta: &Meta) {
-        let room = meta.room.clone();
-        if meta.state.is_live() {
+    pub(super) fn insert(&mut self, room: RoomId, live: bool) {
+        if live {
             self.ended.remove(&room);
             self.live.insert(room);
         } else {

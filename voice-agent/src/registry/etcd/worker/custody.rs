@@ -73,6 +73,7 @@ impl State {
             meta: due.meta,
             epoch: epoch(self.worker.me.era, revision),
             lost_for: due.lost_for,
+            grace: self.worker.grace,
         };
         self.tell(input).await
     }

@@ -65,10 +65,15 @@ impl State {
                 Counter::RegistryTooLarge.count();
             }
             let Some(lease) = self.lease else { continue };
+            let custody = self.claims.in_custody(&diff.room).cloned();
             let after = diff.after.as_ref().map(|at| (&at.value, at.revision, at.lease));
             if let Some(input) = self.claims.changed_hands(&diff.room, after, lease, now) {
                 own_lost |= after.is_none();
                 self.tell(input).await?;
+                // Nobody is in charge of it any more.
+                if let Some(meta) = custody.filter(|meta| after.is_none() && meta.state.is_live()) {
+                    self.vigil.wait(meta, now, extra);
+                }
             }
         }
         if own_lost {
