@@ -108,7 +108,8 @@ impl Claims {
             self.rooms.change(&room, |claim| claim.meta = meta);
             return Some(self.claimed(&room, revision));
         }
-        // One in custody is claimed anew, as its owner: then nobody else may take it any more.
+        // One in custody is claimed anew, as its owner: then nobody else may take it any more. Until it is, nothing is told of it.
+        self.untold.remove(&room);
         self.rooms.insert(room.clone(), Claim::new(meta, now));
         self.asked.insert(room);
         None

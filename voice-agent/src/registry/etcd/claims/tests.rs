@@ -426,8 +426,18 @@ fn keys_on_our_lease_that_nobody_wants_are_given_up() {
 fn a_custodian_that_comes_to_serve_the_room_claims_it_as_its_owner() {
     let mut claims = claims();
     claims.hold(meta("a", 3), 50, NOW);
+    // As after it was ended here.
+    claims.describe(Meta {
+        state: State::Expired,
+        ..meta("a", 4)
+    });
     let part = asked(&mut claims, "a");
     assert!(matches!(&part, Part::Claim { owner, .. } if !owner.custodian));
+    // Another was faster: there is nothing more to do.
+    let differs = Done::Differs(Some(kv(&owner("other", 2, false), 9, 60)), None);
+    let told = owner_in(claims.done(&part, &differs, 61, LEASE, NOW));
+    assert_eq!(told, Some(Some(NodeName::new("other").unwrap())));
+    assert!(!claims.has_next(NOW) && !claims.comes_first(NOW) && claims.untold() == 0);
 }
 
 #[test]
