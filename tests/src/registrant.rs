@@ -1,9 +1,11 @@
 //! The registry's etcd side of an agent, as the agent runs it, with the driver played: it claims what it wants again after a
 //! lost lease, cedes what is another's, and keeps what it was told in order.
 
+use crate::clock;
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -15,6 +17,9 @@ use voice_agent::{
     registry::etcd::{About, Etcd, Handle},
 };
 use voice_room::{Epoch, Incarnation, Input, NodeName, RoomId, State, Version, command::Meta};
+
+/// For what takes milliseconds on a machine that is not loaded.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Messages that may wait for the played driver.
 const QUEUE: usize = 8192;
@@ -52,6 +57,12 @@ pub fn config(endpoints: Vec<String>, ttl: Duration, grace: Duration) -> EtcdCon
         cert_file: None,
         key_file: None,
     }
+}
+
+/// Rooms of this name, numbered.
+pub fn rooms(name: &str, numbers: Range<usize>) -> Vec<RoomId> {
+    let room = |n| RoomId::new(&format!("{name}-{n}")).unwrap_or_else(|e| panic!("{name}: {e}"));
+    numbers.map(room).collect()
 }
 
 impl Registrant {
@@ -103,6 +114,13 @@ impl Registrant {
         }
         let metas = rooms.iter().map(|room| told.wanted[room].clone());
         self.handle.claim(metas.collect());
+    }
+
+    /// Waits until it holds these rooms, by what the driver was told.
+    pub fn wait_held(&self, rooms: &[RoomId]) {
+        clock::wait_for("every room is held", SOON, || {
+            rooms.iter().all(|room| self.epoch(room).is_some())
+        });
     }
 
     /// Gives a room up.

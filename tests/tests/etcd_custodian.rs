@@ -8,28 +8,14 @@ use voice_tests::{
     clock::wait_for,
     etcd::{Etcd, direct::Direct},
     proxy::Proxy,
-    registrant::{Registrant, config},
+    registrant::{Registrant, SOON, config, rooms},
 };
 
-/// For what takes milliseconds on a machine that is not loaded.
-const SOON: Duration = Duration::from_secs(60);
 /// Of those that die.
 const TTL: Duration = Duration::from_secs(3);
 /// Of those that survive, also on a starved machine.
 const LONG: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(4);
-
-fn rooms(name: &str, count: usize) -> Vec<RoomId> {
-    (0..count)
-        .map(|n| RoomId::new(&format!("{name}-{n}")).unwrap())
-        .collect()
-}
-
-fn holds_all(registrant: &Registrant, rooms: &[RoomId]) {
-    wait_for("every room is held", SOON, || {
-        rooms.iter().all(|room| registrant.epoch(room).is_some())
-    });
-}
 
 fn keys(direct: &Direct, prefix: &str) -> usize {
     direct.list(prefix).unwrap().len()
@@ -55,9 +41,9 @@ fn the_rooms_of_a_lost_node_get_one_custodian_each_after_the_grace_and_none_if_i
     let config = |ttl| config(etcd.endpoints(), ttl, GRACE);
     let survivors = ["n2", "n3"].map(|node| Registrant::start(&config(LONG), node, node).unwrap());
     let lost = Registrant::start(&config(TTL), "n1", "n1").unwrap();
-    let rooms = rooms("room", 60);
+    let rooms = rooms("room", 0..60);
     lost.claim(&rooms);
-    holds_all(&lost, &rooms);
+    lost.wait_held(&rooms);
     rooms
         .iter()
         .for_each(|room| lost.describe(room, State::Liveing, 5));
@@ -95,7 +81,7 @@ fn the_rooms_of_a_lost_node_get_one_custodian_each_after_the_grace_and_none_if_i
     // It comes back and serves its rooms: it takes them from their custodians, under a higher epoch.
     let back = Registrant::start(&config(LONG), "n1", "n1").unwrap();
     back.claim(&rooms[..50]);
-    holds_all(&back, &rooms[..50]);
+    back.wait_held(&rooms[..50]);
     wait_for("the custodians hear of it", SOON, || custodians() == 10);
 }
 
@@ -107,11 +93,11 @@ fn rooms_that_a_node_had_claimed_and_not_told_of_yet_when_it_died_get_a_custodia
     let config = |ttl| config(etcd.endpoints(), ttl, GRACE);
     let survivor = Registrant::start(&config(LONG), "n2", "n2").unwrap();
     let lost = Registrant::start(&config(TTL), "n1", "n1").unwrap();
-    let (rooms, own) = (rooms("lost", 1000), rooms("own", 1000));
+    let (rooms, own) = (rooms("lost", 0..1000), rooms("own", 0..1000));
     survivor.claim(&own);
-    holds_all(&survivor, &own);
+    survivor.wait_held(&own);
     lost.claim(&rooms);
-    holds_all(&lost, &rooms);
+    lost.wait_held(&rooms);
     wait_for("the watch", SOON, || survivor.handle().standing().follows);
     drop(lost);
     let told = keys(&direct, "/voice/rooms/lost-");
@@ -139,9 +125,9 @@ fn the_rooms_of_a_custodian_that_dies_too_get_another_one() {
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let config = |ttl| config(etcd.endpoints(), ttl, GRACE);
     let lost = Registrant::start(&config(TTL), "n1", "n1").unwrap();
-    let rooms = rooms("room", 20);
+    let rooms = rooms("room", 0..20);
     lost.claim(&rooms);
-    holds_all(&lost, &rooms);
+    lost.wait_held(&rooms);
     let first = Registrant::start(&config(TTL), "n2", "n2").unwrap();
     wait_for("the watch", SOON, || first.handle().standing().follows);
     drop(lost);
@@ -173,9 +159,9 @@ fn custody_that_was_taken_and_not_answered_is_taken_note_of_once() {
     let proxy = Proxy::to(etcd.address(0)).unwrap();
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let lost = Registrant::start(&config(etcd.endpoints(), TTL, GRACE), "n1", "n1").unwrap();
-    let rooms = rooms("room", 20);
+    let rooms = rooms("room", 0..20);
     lost.claim(&rooms);
-    holds_all(&lost, &rooms);
+    lost.wait_held(&rooms);
     let through = vec![format!("http://{}", proxy.address())];
     let survivor = Registrant::start(&config(through, LONG, GRACE), "n2", "n2").unwrap();
     let own = RoomId::new("own").unwrap();

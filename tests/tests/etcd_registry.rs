@@ -9,27 +9,13 @@ use voice_tests::{
     clock::wait_for,
     etcd::{Etcd, direct::Direct},
     proxy::Proxy,
-    registrant::{Registrant, config},
+    registrant::{Registrant, SOON, config, rooms},
 };
 
-/// For what takes milliseconds on a machine that is not loaded.
-const SOON: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(300);
-
-fn rooms(count: usize) -> Vec<RoomId> {
-    (0..count)
-        .map(|n| RoomId::new(&format!("room-{n}")).unwrap())
-        .collect()
-}
 
 fn ttl(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-fn holds_all(registrant: &Registrant, rooms: &[RoomId]) {
-    wait_for("every room is held", SOON, || {
-        rooms.iter().all(|room| registrant.epoch(room).is_some())
-    });
 }
 
 /// Who owns each room by etcd itself: the node's name.
@@ -52,10 +38,10 @@ fn a_claimed_room_is_on_the_lease_with_its_revision_as_epoch_and_a_restart_claim
     let etcd = Etcd::start(1).unwrap();
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let config = config(etcd.endpoints(), ttl(30), GRACE);
-    let rooms = rooms(200);
+    let rooms = rooms("room", 0..200);
     let first = Registrant::start(&config, "n1", "a").unwrap();
     first.claim(&rooms);
-    holds_all(&first, &rooms);
+    first.wait_held(&rooms);
     let lease = first.handle().authority().lease().unwrap();
     for kv in direct.list("/voice/owners/").unwrap() {
         assert_eq!(kv.lease, lease);
@@ -87,7 +73,7 @@ fn a_claimed_room_is_on_the_lease_with_its_revision_as_epoch_and_a_restart_claim
 
     let second = Registrant::start(&config, "n1", "a").unwrap();
     second.claim(&rooms);
-    holds_all(&second, &rooms);
+    second.wait_held(&rooms);
     assert!(rooms.iter().all(|room| second.epoch(room).unwrap() > epoch));
     assert_eq!(owners(&direct).len(), 200);
 }
@@ -105,11 +91,11 @@ fn a_lease_of_the_life_before_that_ends_while_rooms_are_still_told_of_takes_none
     let etcd = Etcd::start(1).unwrap();
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let config = config(etcd.endpoints(), ttl(60), GRACE);
-    let rooms = rooms(3000);
+    let rooms = rooms("room", 0..3000);
     let begin = || {
         let registrant = Registrant::start(&config, "n1", "a").unwrap();
         registrant.claim(&rooms);
-        holds_all(&registrant, &rooms);
+        registrant.wait_held(&rooms);
         for room in &rooms {
             registrant.describe(room, State::Liveing, 2);
         }
@@ -160,9 +146,9 @@ fn a_keep_alive_stream_that_is_cut_again_and_again_keeps_its_lease_and_every_roo
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let through = vec![format!("http://{}", proxy.address())];
     let registrant = Registrant::start(&config(through, ttl(12), GRACE), "n1", "a").unwrap();
-    let rooms = rooms(100);
+    let rooms = rooms("room", 0..100);
     registrant.claim(&rooms);
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     let before = direct.list("/voice/owners/").unwrap();
     let lease = registrant.handle().authority().lease();
     registrant.take_inputs();
@@ -189,9 +175,9 @@ fn a_keep_alive_stream_that_stays_half_open_is_replaced_by_another_way_before_th
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let ways = vec![format!("http://{}", proxy.address()), etcd.endpoints()[0].clone()];
     let registrant = Registrant::start(&config(ways, ttl(12), GRACE), "n1", "a").unwrap();
-    let rooms = rooms(100);
+    let rooms = rooms("room", 0..100);
     registrant.claim(&rooms);
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     let before = direct.list("/voice/owners/").unwrap();
     let lease = registrant.handle().authority().lease();
     registrant.take_inputs();
@@ -213,9 +199,9 @@ fn with_its_only_way_half_open_authority_ends_before_the_keys_do_and_every_room_
     let direct = Direct::to(&etcd.endpoints()[0]).unwrap();
     let through = vec![format!("http://{}", proxy.address())];
     let registrant = Registrant::start(&config(through, ttl(6), GRACE), "n1", "a").unwrap();
-    let rooms = rooms(100);
+    let rooms = rooms("room", 0..100);
     registrant.claim(&rooms);
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     let before: Vec<Epoch> = rooms.iter().map(|room| registrant.epoch(room).unwrap()).collect();
     registrant.take_inputs();
     proxy.stall();
@@ -226,7 +212,7 @@ fn with_its_only_way_half_open_authority_ends_before_the_keys_do_and_every_room_
         there == 0
     });
     proxy.open();
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     assert!(
         rooms
             .iter()
@@ -248,10 +234,10 @@ fn owned_by(node: &str) -> Vec<u8> {
 fn a_listing_of_several_pages_of_owners_and_of_rooms_has_every_one() {
     let etcd = Etcd::start(1).unwrap();
     let config = config(etcd.endpoints(), ttl(120), GRACE);
-    let rooms = rooms(2300);
+    let rooms = rooms("room", 0..2300);
     let other = Registrant::start(&config, "n2", "b").unwrap();
     other.claim(&rooms);
-    holds_all(&other, &rooms);
+    other.wait_held(&rooms);
     for room in &rooms {
         other.describe(room, State::Liveing, 2);
     }
@@ -280,9 +266,9 @@ fn after_a_compaction_while_the_watch_was_down_the_listing_finds_the_exact_diffe
     let through = vec![format!("http://{}", proxy.address())];
     // Long enough for the lease to outlast this on a loaded machine.
     let registrant = Registrant::start(&config(through, ttl(120), GRACE), "n1", "a").unwrap();
-    let rooms = rooms(20);
+    let rooms = rooms("room", 0..20);
     registrant.claim(&rooms);
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     wait_for("the watch", SOON, || registrant.handle().standing().follows);
     // Else an answer to what is still to be told brings the difference before the listing does.
     has_told_all(&registrant);
@@ -332,9 +318,9 @@ fn after_a_compaction_while_the_watch_was_down_the_listing_finds_the_exact_diffe
 fn without_a_leader_listings_are_paced_and_every_room_is_registered_once_there_is_one() {
     let etcd = Etcd::start(3).unwrap();
     let registrant = Registrant::start(&config(etcd.endpoints(), ttl(120), GRACE), "n1", "a").unwrap();
-    let rooms = rooms(50);
+    let rooms = rooms("room", 0..50);
     registrant.claim(&rooms);
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
     wait_for("the watch", SOON, || registrant.handle().standing().follows);
     etcd.kill(0).unwrap();
     etcd.kill(1).unwrap();
@@ -355,7 +341,7 @@ fn without_a_leader_listings_are_paced_and_every_room_is_registered_once_there_i
     wait_for("every room is registered", SOON, || {
         owners(&direct).len() == rooms.len()
     });
-    holds_all(&registrant, &rooms);
+    registrant.wait_held(&rooms);
 }
 
 #[test]
@@ -363,7 +349,7 @@ fn with_the_leader_killed_in_the_middle_of_claims_no_room_has_two_owners_in_any_
     let etcd = Etcd::start(3).unwrap();
     let config = config(etcd.endpoints(), ttl(20), GRACE);
     let both = ["n1", "n2"].map(|node| Registrant::start(&config, node, node).unwrap());
-    let rooms = rooms(3000);
+    let rooms = rooms("room", 0..3000);
     both.iter().for_each(|registrant| registrant.claim(&rooms));
     let held = || both.iter().map(Registrant::held).sum::<usize>();
     wait_for("the first claims", SOON, || held() > 300);
@@ -413,10 +399,10 @@ fn with_the_leader_killed_in_the_middle_of_claims_no_room_has_two_owners_in_any_
 fn a_node_whose_name_another_agent_has_claims_nothing_until_that_one_is_gone() {
     let etcd = Etcd::start(1).unwrap();
     let config = config(etcd.endpoints(), ttl(3), GRACE);
-    let rooms = rooms(1);
+    let rooms = rooms("room", 0..1);
     let first = Registrant::start(&config, "n1", "one host").unwrap();
     first.claim(&rooms);
-    holds_all(&first, &rooms);
+    first.wait_held(&rooms);
     let epoch = first.epoch(&rooms[0]);
     let second = Registrant::start(&config, "n1", "another host").unwrap();
     second.claim(&rooms);
@@ -426,7 +412,7 @@ fn a_node_whose_name_another_agent_has_claims_nothing_until_that_one_is_gone() {
     });
     assert_eq!((second.held(), first.epoch(&rooms[0])), (0, epoch));
     drop(first);
-    holds_all(&second, &rooms);
+    second.wait_held(&rooms);
 }
 
 #[test]
@@ -437,10 +423,10 @@ fn an_agent_with_an_era_that_others_have_left_behind_claims_nothing() {
         era: 1,
         ..old.clone()
     };
-    let rooms = rooms(2);
+    let rooms = rooms("room", 0..2);
     let raised = Registrant::start(&new, "n1", "n1").unwrap();
     raised.claim(&rooms[..1]);
-    holds_all(&raised, &rooms[..1]);
+    raised.wait_held(&rooms[..1]);
     assert_eq!(raised.epoch(&rooms[0]).unwrap().era, 1);
     let behind = Registrant::start(&old, "n2", "n2").unwrap();
     behind.claim(&rooms);
@@ -455,10 +441,10 @@ fn an_agent_with_an_era_that_others_have_left_behind_claims_nothing() {
 fn a_room_that_is_seen_to_be_anothers_is_never_claimed_over_however_often_it_is_asked_for() {
     let etcd = Etcd::start(1).unwrap();
     let config = config(etcd.endpoints(), ttl(10), GRACE);
-    let rooms = rooms(20);
+    let rooms = rooms("room", 0..20);
     let first = Registrant::start(&config, "n1", "n1").unwrap();
     first.claim(&rooms);
-    holds_all(&first, &rooms);
+    first.wait_held(&rooms);
     let second = Registrant::start(&config, "n2", "n2").unwrap();
     wait_for("the watch", SOON, || second.handle().standing().follows);
     let before = Direct::to(&etcd.endpoints()[0])

@@ -5,18 +5,16 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 use voice_agent::{config::EtcdConfig, registry::etcd, telemetry::counters::Counter};
-use voice_room::{Input, RoomId};
+use voice_room::Input;
 use voice_tests::{
     clock::wait_for,
     etcd::{
         Etcd, Options,
         secure::{Authority, Cert, Valid},
     },
-    registrant::{Registrant, config},
+    registrant::{Registrant, SOON, config, rooms},
 };
 
-/// For what takes milliseconds on a machine that is not loaded.
-const SOON: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(300);
 /// How long etcd's tokens live when they are not used, in seconds: the least it knows.
@@ -104,18 +102,6 @@ fn probe(config: &EtcdConfig) -> Result<(), String> {
     runtime.block_on(etcd::probe(config))
 }
 
-fn rooms(from: usize, to: usize) -> Vec<RoomId> {
-    (from..to)
-        .map(|n| RoomId::new(&format!("room-{n}")).unwrap())
-        .collect()
-}
-
-fn holds_all(registrant: &Registrant, rooms: &[RoomId]) {
-    wait_for("every room is held", SOON, || {
-        rooms.iter().all(|room| registrant.epoch(room).is_some())
-    });
-}
-
 #[test]
 fn right_certificates_and_password_own_rooms_and_each_wrong_one_is_told_by_its_name_and_owns_nothing() {
     let secured = Secured::start("/voice/", "/voice0");
@@ -150,7 +136,7 @@ fn right_certificates_and_password_own_rooms_and_each_wrong_one_is_told_by_its_n
         assert!(words.iter().any(|word| problem.contains(word)), "{problem}");
         assert!(problem.contains("127.0.0.1"), "it names the member: {problem}");
         let agent = Registrant::start(&config, "n1", "a").unwrap();
-        agent.claim(&rooms(0, 1));
+        agent.claim(&rooms("room", 0..1));
         wait_for("it is told why nothing is owned", SOON, || {
             agent.all_inputs().iter().any(|input| {
                 matches!(input, Input::NotClaimed { problem, .. } if words.iter().any(|word| problem.contains(word)))
@@ -159,8 +145,8 @@ fn right_certificates_and_password_own_rooms_and_each_wrong_one_is_told_by_its_n
         assert_eq!(agent.held(), 0);
     }
     let agent = Registrant::start(&right, "n1", "a").unwrap();
-    agent.claim(&rooms(0, 50));
-    holds_all(&agent, &rooms(0, 50));
+    agent.claim(&rooms("room", 0..50));
+    agent.wait_held(&rooms("room", 0..50));
 }
 
 #[test]
@@ -192,7 +178,7 @@ fn a_role_that_lacks_a_right_is_told_counted_and_works_once_it_has_it() {
     let secured = Secured::start("/voice/agents/", "/voice/owners0");
     let denied = Counter::RegistryDenied.value();
     let agent = Registrant::start(&secured.config(), "n1", "a").unwrap();
-    agent.claim(&rooms(0, 10));
+    agent.claim(&rooms("room", 0..10));
     wait_for("it is told why nothing is owned", SOON, || {
         agent.all_inputs().iter().any(
             |input| matches!(input, Input::NotClaimed { problem, .. } if problem.contains("permission denied")),
@@ -210,29 +196,29 @@ fn a_role_that_lacks_a_right_is_told_counted_and_works_once_it_has_it() {
         "/voice0",
     ];
     secured.ctl(&grant, &["--user", "root:root"]);
-    holds_all(&agent, &rooms(0, 10));
+    agent.wait_held(&rooms("room", 0..10));
 }
 
 #[test]
 fn a_token_that_ran_out_is_got_anew_and_neither_the_lease_nor_a_room_is_lost() {
     let secured = Secured::start("/voice/", "/voice0");
     let agent = Registrant::start(&secured.config(), "n1", "a").unwrap();
-    agent.claim(&rooms(0, 20));
-    holds_all(&agent, &rooms(0, 20));
+    agent.claim(&rooms("room", 0..20));
+    agent.wait_held(&rooms("room", 0..20));
     let lease = agent.handle().authority().lease().unwrap();
     for round in 1..4 {
         let denied = Counter::RegistryDenied.value();
         // Unused for long enough, etcd has forgotten it: the next question says so.
         std::thread::sleep(Duration::from_secs(u64::from(TOKEN) * 3));
-        let more = rooms(round * 20, round * 20 + 20);
+        let more = rooms("room", round * 20..round * 20 + 20);
         agent.claim(&more);
-        holds_all(&agent, &more);
+        agent.wait_held(&more);
         assert!(
             Counter::RegistryDenied.value() > denied,
             "the token had not run out"
         );
     }
-    holds_all(&agent, &rooms(0, 80));
+    agent.wait_held(&rooms("room", 0..80));
     assert_eq!(agent.handle().authority().lease(), Some(lease));
     assert!(!agent.all_inputs().contains(&Input::LeaseLost));
     wait_for("the watch", SOON, || agent.handle().standing().follows);

@@ -117,13 +117,17 @@ impl Claims {
 
     /// The core needs the room no more.
     pub(super) fn cede(&mut self, room: &RoomId) {
+        if let Some(held) = self.forget(room).and_then(|claim| claim.held) {
+            self.ceded.insert(room.clone(), held);
+        }
+    }
+
+    /// Nothing is to be done for this room any more.
+    fn forget(&mut self, room: &RoomId) -> Option<Claim> {
         self.asked.remove(room);
         self.untold.remove(room);
         self.degraded.remove(room);
-        let claim = self.rooms.remove(room);
-        if let Some(held) = claim.and_then(|claim| claim.held) {
-            self.ceded.insert(room.clone(), held);
-        }
+        self.rooms.remove(room)
     }
 
     /// What the core says of a room is told once the room is held.
@@ -181,17 +185,12 @@ impl Claims {
             Some((owner, ..)) if owner.node != self.me.node => {
                 Counter::RegistryOvertaken.count();
                 let owner = owner.node.clone();
-                self.asked.remove(room);
-                self.untold.remove(room);
-                self.degraded.remove(room);
-                self.rooms.remove(room);
+                self.forget(room);
                 Some(not_claimed(room, Some(owner), "another agent has claimed it"))
             }
             _ if self.in_custody(room).is_some() => {
                 Counter::RegistryOvertaken.count();
-                self.untold.remove(room);
-                self.degraded.remove(room);
-                self.rooms.remove(room);
+                self.forget(room);
                 Some(not_claimed(room, None, "the key of its custodian is gone"))
             }
             _ => {

@@ -104,9 +104,8 @@ impl Claims {
                 None
             }
             Found::Theirs(node) => {
-                self.rooms.remove(room)?;
+                self.forget(room)?;
                 Counter::RegistryTaken.count();
-                self.asked.remove(room);
                 Some(not_claimed(room, Some(node), "another agent owns it"))
             }
             Found::Untouchable(problem) => {
